@@ -1,0 +1,279 @@
+#![allow(unsafe_code)]
+//! Memory: aligned blocks, borrowed tensors at the border, and the parameters that live between runs. It knows nothing of kernels.
+//! Read [`State`] first.
+//!
+//! The unsafe code here rests on one invariant: a [`Block`] owns `bytes` bytes at `start`, allocated zeroed with an alignment of [`ALIGN`],
+//! and any bytes are a valid f32, f64, i32 or u8.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::HashMap;
+
+use pushforward_plan::Plan;
+use pushforward_plan::kernel::{Buffer, ElementType, Role};
+
+use crate::error::{CpuError, dims_text, dtype_name};
+
+/// A cache line, and the widest vector.
+pub(crate) const ALIGN: usize = 64;
+
+/// A tensor that the caller lends for reading: row-major, dense. Conditions take a byte each, 0 for false.
+#[derive(Clone, Copy, Debug)]
+pub enum Slice<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    I32(&'a [i32]),
+    Bool(&'a [u8]),
+}
+
+/// A tensor that the caller lends for writing.
+#[derive(Debug)]
+pub enum SliceMut<'a> {
+    F32(&'a mut [f32]),
+    F64(&'a mut [f64]),
+    I32(&'a mut [i32]),
+    Bool(&'a mut [u8]),
+}
+
+impl<'a> Slice<'a> {
+    pub fn dtype(&self) -> ElementType {
+        match self {
+            Slice::F32(_) => ElementType::F32,
+            Slice::F64(_) => ElementType::F64,
+            Slice::I32(_) => ElementType::I32,
+            Slice::Bool(_) => ElementType::Bool,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Slice::F32(x) => x.len(),
+            Slice::F64(x) => x.len(),
+            Slice::I32(x) => x.len(),
+            Slice::Bool(x) => x.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers, if they are f32.
+    pub fn as_f32(self) -> Option<&'a [f32]> {
+        match self {
+            Slice::F32(x) => Some(x),
+            Slice::F64(_) | Slice::I32(_) | Slice::Bool(_) => None,
+        }
+    }
+
+    pub(crate) fn start(&self) -> *const u8 {
+        match self {
+            Slice::F32(x) => x.as_ptr().cast(),
+            Slice::F64(x) => x.as_ptr().cast(),
+            Slice::I32(x) => x.as_ptr().cast(),
+            Slice::Bool(x) => x.as_ptr(),
+        }
+    }
+}
+
+impl<'a> SliceMut<'a> {
+    /// The same tensor, for reading.
+    pub fn reborrow(&self) -> Slice<'_> {
+        match self {
+            SliceMut::F32(x) => Slice::F32(x),
+            SliceMut::F64(x) => Slice::F64(x),
+            SliceMut::I32(x) => Slice::I32(x),
+            SliceMut::Bool(x) => Slice::Bool(x),
+        }
+    }
+
+    /// The numbers, if they are f32.
+    pub fn into_f32(self) -> Option<&'a mut [f32]> {
+        match self {
+            SliceMut::F32(x) => Some(x),
+            SliceMut::F64(_) | SliceMut::I32(_) | SliceMut::Bool(_) => None,
+        }
+    }
+
+    pub(crate) fn start(&mut self) -> *mut u8 {
+        match self {
+            SliceMut::F32(x) => x.as_mut_ptr().cast(),
+            SliceMut::F64(x) => x.as_mut_ptr().cast(),
+            SliceMut::I32(x) => x.as_mut_ptr().cast(),
+            SliceMut::Bool(x) => x.as_mut_ptr(),
+        }
+    }
+}
+
+/// The parameters of a model: what runs keep and update. Programs find theirs by name, so that one state serves training and evaluation, and
+/// batches of any size; a program that lacks some of the parameters leaves them alone.
+#[derive(Default)]
+pub struct State {
+    entries: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+}
+
+struct Entry {
+    name: String,
+    dtype: ElementType,
+    dims: Vec<(String, usize)>,
+    block: Block,
+}
+
+impl State {
+    /// The parameters of `plan`, all zero.
+    pub fn new(plan: &Plan) -> Result<State, CpuError> {
+        let mut state = State::default();
+        state.add(plan)?;
+        Ok(state)
+    }
+
+    /// Adds the parameters of `plan` that are not here yet, all zero. Those that are must have the same shape; if one has not, nothing changes.
+    pub fn add(&mut self, plan: &Plan) -> Result<(), CpuError> {
+        let mut added: Vec<Entry> = Vec::new();
+        for buffer in parameters(plan) {
+            if self.by_name.contains_key(&buffer.name) {
+                self.find(buffer)?;
+            } else if !added.iter().any(|e| e.name == buffer.name) {
+                let block = Block::new(&buffer.name, buffer.bytes())?;
+                added.push(Entry { name: buffer.name.clone(), dtype: buffer.dtype, dims: buffer.dims.clone(), block });
+            }
+        }
+        for entry in added {
+            self.by_name.insert(entry.name.clone(), self.entries.len());
+            self.entries.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Name, axes and numbers of each parameter, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[(String, usize)], Slice<'_>)> {
+        self.entries.iter().map(|e| (e.name.as_str(), e.dims.as_slice(), e.block.slice(e.dtype)))
+    }
+
+    /// The numbers of the parameter `name`.
+    pub fn get(&self, name: &str) -> Option<Slice<'_>> {
+        let entry = &self.entries[*self.by_name.get(name)?];
+        Some(entry.block.slice(entry.dtype))
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<SliceMut<'_>> {
+        let entry = &mut self.entries[*self.by_name.get(name)?];
+        Some(entry.block.slice_mut(entry.dtype))
+    }
+
+    /// Overwrites the parameter `name`.
+    pub fn set(&mut self, name: &str, values: Slice<'_>) -> Result<(), CpuError> {
+        let Some(&i) = self.by_name.get(name) else {
+            return Err(CpuError::NoParameter { name: name.to_string(), dims: format!("{} elements", values.len()) });
+        };
+        let entry = &mut self.entries[i];
+        let wants = entry.block.slice(entry.dtype).len();
+        check(&entry.name, entry.dtype, &entry.dims, wants, values)?;
+        match (entry.block.slice_mut(entry.dtype), values) {
+            (SliceMut::F32(to), Slice::F32(from)) => to.copy_from_slice(from),
+            (SliceMut::F64(to), Slice::F64(from)) => to.copy_from_slice(from),
+            (SliceMut::I32(to), Slice::I32(from)) => to.copy_from_slice(from),
+            (SliceMut::Bool(to), Slice::Bool(from)) => to.copy_from_slice(from),
+            (SliceMut::F32(_) | SliceMut::F64(_) | SliceMut::I32(_) | SliceMut::Bool(_), _) => unreachable!("the dtype was checked"),
+        }
+        Ok(())
+    }
+
+    /// Where the parameter of a plan's buffer stands.
+    pub(crate) fn start(&mut self, buffer: &Buffer) -> Result<*mut u8, CpuError> {
+        let i = self.find(buffer)?;
+        Ok(self.entries[i].block.start())
+    }
+
+    fn find(&self, buffer: &Buffer) -> Result<usize, CpuError> {
+        let Some(&i) = self.by_name.get(&buffer.name) else {
+            return Err(CpuError::NoParameter { name: buffer.name.clone(), dims: dims_text(&buffer.dims) });
+        };
+        let entry = &self.entries[i];
+        // Sizes decide; how a program calls its axes does not matter.
+        let same = entry.dtype == buffer.dtype && entry.dims.iter().map(|d| d.1).eq(buffer.dims.iter().map(|d| d.1));
+        if same {
+            return Ok(i);
+        }
+        let show = |dtype, dims| format!("{}[{}]", dtype_name(dtype), dims_text(dims));
+        let (wants, got) = (show(buffer.dtype, &buffer.dims), show(entry.dtype, &entry.dims));
+        Err(CpuError::Parameter { name: buffer.name.clone(), wants, got })
+    }
+}
+
+/// The buffers of a plan that live in a state.
+pub(crate) fn parameters(plan: &Plan) -> impl Iterator<Item = &Buffer> {
+    plan.buffers.iter().filter(|b| match b.role {
+        Role::State(_) => true,
+        Role::Input(_) | Role::Output(_) | Role::Temp(_) => false,
+    })
+}
+
+/// That a tensor is what the program declares.
+pub(crate) fn check(name: &str, dtype: ElementType, dims: &[(String, usize)], wants: usize, got: Slice<'_>) -> Result<(), CpuError> {
+    if got.dtype() != dtype {
+        return Err(CpuError::DType { name: name.to_string(), wants: dtype, got: got.dtype() });
+    }
+    if got.len() != wants {
+        return Err(CpuError::Len { name: name.to_string(), dims: dims_text(dims), wants, got: got.len() });
+    }
+    Ok(())
+}
+
+/// Owned bytes, zeroed at first.
+pub(crate) struct Block {
+    start: *mut u8,
+    bytes: usize,
+}
+
+// A block owns its bytes alone, like a boxed slice.
+unsafe impl Send for Block {}
+unsafe impl Sync for Block {}
+
+impl Block {
+    pub(crate) fn new(what: &str, bytes: usize) -> Result<Block, CpuError> {
+        let out = || CpuError::Memory { what: what.to_string(), bytes };
+        let layout = Layout::from_size_align(bytes.max(1), ALIGN).map_err(|_| out())?;
+        // SAFETY: the layout is not empty.
+        let start = unsafe { alloc_zeroed(layout) };
+        if start.is_null() { Err(out()) } else { Ok(Block { start, bytes }) }
+    }
+
+    pub(crate) fn start(&mut self) -> *mut u8 {
+        self.start
+    }
+
+    pub(crate) fn slice(&self, dtype: ElementType) -> Slice<'_> {
+        let len = self.bytes / dtype.bytes();
+        // SAFETY: the block holds `len` elements, aligned beyond their needs, borrowed as long as `self`.
+        unsafe {
+            match dtype {
+                ElementType::F32 => Slice::F32(std::slice::from_raw_parts(self.start.cast(), len)),
+                ElementType::F64 => Slice::F64(std::slice::from_raw_parts(self.start.cast(), len)),
+                ElementType::I32 => Slice::I32(std::slice::from_raw_parts(self.start.cast(), len)),
+                ElementType::Bool => Slice::Bool(std::slice::from_raw_parts(self.start, len)),
+            }
+        }
+    }
+
+    pub(crate) fn slice_mut(&mut self, dtype: ElementType) -> SliceMut<'_> {
+        let len = self.bytes / dtype.bytes();
+        // SAFETY: as in `slice`, and `self` is borrowed alone.
+        unsafe {
+            match dtype {
+                ElementType::F32 => SliceMut::F32(std::slice::from_raw_parts_mut(self.start.cast(), len)),
+                ElementType::F64 => SliceMut::F64(std::slice::from_raw_parts_mut(self.start.cast(), len)),
+                ElementType::I32 => SliceMut::I32(std::slice::from_raw_parts_mut(self.start.cast(), len)),
+                ElementType::Bool => SliceMut::Bool(std::slice::from_raw_parts_mut(self.start, len)),
+            }
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let layout = Layout::from_size_align(self.bytes.max(1), ALIGN).expect("it was valid when the block was made");
+        // SAFETY: allocated in `new` with this layout, and owned.
+        unsafe { dealloc(self.start, layout) }
+    }
+}

@@ -1,0 +1,6 @@
+//! From a flat program to kernels: layouts, fusion, loop nests over scalar primitives, contractions as batched matrix products, buffers with
+//! lifetimes, launches. It decides everything that targets have in common and spells no language.
+
+pub mod kernel;
+
+pub use kernel::Plan;

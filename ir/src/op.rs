@@ -1,0 +1,230 @@
+//! The one table of ops. What is data about an op is a row here; what is behaviour is one arm in one file per concern (`infer`, `eval`, and
+//! in other crates `jvp`, `transpose`, `reach`, `lower`). This file computes nothing.
+
+use crate::axis::{AxisId, AxisSet};
+use crate::types::DType;
+
+/// What kind of rule types an op and, mostly, differentiates it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// No operands.
+    Leaf,
+    /// Elementwise on numbers, floats or i32; operands and result share a dtype.
+    Arith,
+    /// Elementwise on floats only; operands and result share a dtype.
+    Float,
+    /// Elementwise comparison of two numbers of one dtype, gives bool.
+    Compare,
+    /// Elementwise on bool.
+    Logic,
+    /// `select(condition, then, else)`.
+    Select,
+    /// Elementwise change of dtype.
+    Cast,
+    /// Removes axes.
+    Reduce,
+    /// Sum over axes of a product of any number of factors.
+    Contract,
+    /// Gives axes other names.
+    Rename,
+    /// Reads at computed positions.
+    Index,
+    /// The identity, with a meaning for passes.
+    Mark,
+}
+
+/// How many operands an op takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arity {
+    Exactly(usize),
+    AtLeast(usize),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    pub name: &'static str,
+    pub arity: Arity,
+    pub class: Class,
+}
+
+macro_rules! arity {
+    (..) => {
+        Arity::AtLeast(1)
+    };
+    ($n:literal) => {
+        Arity::Exactly($n)
+    };
+}
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $variant:ident $(($payload:ty))? = $name:literal, $arity:tt, $class:ident;)*) => {
+        /// An operation of the IR. The text syntax is `name[axes](operands)`.
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum Op {
+            $($(#[$doc])* $variant $(($payload))?,)*
+        }
+
+        impl Op {
+            /// Every op, in the order of the table.
+            pub const ALL: &'static [Info] =
+                &[$(Info { name: $name, arity: arity!($arity), class: Class::$class },)*];
+
+            /// The op's row.
+            pub fn info(&self) -> Info {
+                match self {
+                    $(Op::$variant { .. } => Info { name: $name, arity: arity!($arity), class: Class::$class },)*
+                }
+            }
+
+            /// The op that has no parameters beside its operands and is called `name`.
+            pub fn plain(name: &str) -> Option<Op> {
+                $(ops!(@plain name, $variant $(($payload))? = $name);)*
+                None
+            }
+        }
+    };
+    (@plain $text:ident, $variant:ident = $name:literal) => {
+        if $text == $name {
+            return Some(Op::$variant);
+        }
+    };
+    (@plain $text:ident, $variant:ident ($payload:ty) = $name:literal) => {};
+}
+
+ops! {
+    /// A tensor handed in by the caller: index into `Program::inputs`.
+    Input(u32) = "input", 0, Leaf;
+    /// A trained tensor: index into `Program::params`.
+    Param(u32) = "param", 0, Leaf;
+    /// A scalar constant.
+    Const(Number) = "const", 0, Leaf;
+    /// The index along an axis, i32.
+    Iota(AxisId) = "iota", 0, Leaf;
+    /// True where the indices along two axes of one size are equal.
+    Delta((AxisId, AxisId)) = "delta", 0, Leaf;
+    /// Independent standard normal numbers, a function of (seed, step) and the stream and element numbers.
+    Normal(Box<Noise>) = "normal", 2, Leaf;
+    /// A tangent that `transpose` differentiates with respect to; index, type. It never outlives that pass.
+    Seed(Box<(u32, crate::types::Type)>) = "seed", 0, Leaf;
+
+    /// Sum of two operands.
+    Add = "add", 2, Arith;
+    /// Difference.
+    Sub = "sub", 2, Arith;
+    /// Product.
+    Mul = "mul", 2, Arith;
+    /// Sign change.
+    Neg = "neg", 1, Arith;
+    /// Quotient.
+    Div = "div", 2, Float;
+    /// Natural exponential.
+    Exp = "exp", 1, Float;
+    /// Natural logarithm.
+    Log = "log", 1, Float;
+    /// Hyperbolic tangent.
+    Tanh = "tanh", 1, Float;
+    /// Square root.
+    Sqrt = "sqrt", 1, Float;
+    /// 1 / sqrt(x).
+    Rsqrt = "rsqrt", 1, Float;
+    /// `x` where `x > 0`, else 0 (0 where `x` is NaN).
+    Relu = "relu", 1, Float;
+
+    /// `x < y`.
+    Lt = "lt", 2, Compare;
+    /// `x <= y`.
+    Le = "le", 2, Compare;
+    /// `x > y`.
+    Gt = "gt", 2, Compare;
+    /// `x >= y`.
+    Ge = "ge", 2, Compare;
+    /// `x == y`.
+    Eq = "eq", 2, Compare;
+    /// `x != y`.
+    Ne = "ne", 2, Compare;
+    /// Both.
+    And = "and", 2, Logic;
+    /// Either.
+    Or = "or", 2, Logic;
+    /// Negation of a condition.
+    Not = "not", 1, Logic;
+    /// `select(c, x, y)`: `x` where `c`, else `y`. The branch not taken has no influence, NaN included.
+    Select = "select", 3, Select;
+    /// Conversion to another dtype; bool becomes 0 or 1, a float is cut towards zero.
+    Cast(DType) = "cast", 1, Cast;
+
+    /// Sum over axes.
+    Sum(AxisSet) = "sum", 1, Reduce;
+    /// Largest element over axes; NaN if any element is.
+    Max(AxisSet) = "max", 1, Reduce;
+    /// Sum over axes of a product of any number of factors.
+    Contract(AxisSet) = "contract", .., Contract;
+    /// Gives axes other names, all at once: `rename[A -> B]`. Pairs are sorted.
+    Rename(Vec<(AxisId, AxisId)>) = "rename", 1, Rename;
+    /// Reads along an axis at an affine position: `window[H = 2 * A + B - 1](x)`; 0 outside.
+    Window(Box<Affine>) = "window", 1, Index;
+    /// `gather[V](table, index)`: the entry of `table` along V at `index` (i32); 0 outside.
+    Gather(AxisId) = "gather", 2, Index;
+
+    /// The identity; derivatives of either mode end here.
+    StopGradient = "stop_gradient", 1, Mark;
+    /// The identity; an estimator may inject noise here. Carries the scoped name of its layer.
+    Activity(String) = "activity", 1, Mark;
+}
+
+/// A constant with its dtype; equality is equality of bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Number {
+    bits: u64,
+    pub dtype: DType,
+}
+
+impl Number {
+    pub fn new(value: f64, dtype: DType) -> Number {
+        let value = match dtype {
+            DType::F32 => value as f32 as f64,
+            DType::F64 | DType::I32 | DType::Bool => value,
+        };
+        Number { bits: value.to_bits(), dtype }
+    }
+
+    pub fn value(self) -> f64 {
+        f64::from_bits(self.bits)
+    }
+}
+
+/// Parameters of `normal`: the stream (one per perturbed value), the axes in the order that numbers the elements (last one fastest), and of
+/// them the axis of tangent directions, which does not count towards the element's number but selects a sequence of its own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Noise {
+    pub stream: u32,
+    pub order: Vec<AxisId>,
+    pub direction: Option<AxisId>,
+    pub dtype: DType,
+}
+
+/// `axis = sum of coefficient * index along a term's axis, plus offset`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Affine {
+    pub axis: AxisId,
+    pub terms: Vec<(i64, AxisId)>,
+    pub offset: i64,
+}
+
+impl Op {
+    pub fn name(&self) -> &'static str {
+        self.info().name
+    }
+
+    pub fn class(&self) -> Class {
+        self.info().class
+    }
+
+    /// Pairs of a rename in their one normal form.
+    pub fn rename(pairs: impl IntoIterator<Item = (AxisId, AxisId)>) -> Op {
+        let mut pairs: Vec<_> = pairs.into_iter().filter(|(a, b)| a != b).collect();
+        pairs.sort_unstable();
+        Op::Rename(pairs)
+    }
+}

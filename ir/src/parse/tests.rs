@@ -1,0 +1,14 @@
+use super::*;
+
+const FILES: [(&str, &str); 3] = [
+    ("lib.pf", include_str!("../../lib.pf")),
+    ("localmixer.pf", include_str!("../../../models/localmixer.pf")),
+    ("tanh_mlp.pf", include_str!("../../../models/tanh_mlp.pf")),
+];
+
+#[test]
+fn the_files_of_the_project_parse() {
+    for (name, text) in FILES {
+        assert!(parse(text, 0).is_ok(), "{name}: {:#?}", parse(text, 0));
+    }
+}

@@ -1,0 +1,342 @@
+//! Binding: sizes, options and axes of the whole module, axes local to a function, arithmetic on sizes, and the rule that a name is defined
+//! once. No values here.
+
+use std::collections::{BTreeSet, HashMap};
+
+use pushforward_ir::ast::{AxisDef, Block, Item, Name, Scalar, ScalarFn, ScalarKind, ScalarOp, Stmt, StmtKind};
+use pushforward_ir::axis::{AxisId, MAX_AXES};
+use pushforward_ir::{AxisSet, Diagnostic, Span, ast};
+
+use super::{Elaborator, Failed, Result, closest};
+
+impl<'a> Elaborator<'a> {
+    /// Binds sizes and options (the caller's settings first), then axes, in the order of the text.
+    pub(super) fn bind(&mut self, items: &[&'a Item]) {
+        let mut given: HashMap<&str, &str> = self.bindings.sets.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        for item in items {
+            match item {
+                Item::Sizes(sizes) => {
+                    for (name, default) in sizes {
+                        self.bind_size(name, default.as_ref(), given.remove(name.text.as_str()));
+                    }
+                }
+                Item::Option { name, choices } => self.bind_option(name, choices, given.remove(name.text.as_str())),
+                Item::Axes(_) | Item::Fn(_) | Item::Model(_) => {}
+            }
+        }
+        let mut unknown: Vec<&str> = given.into_keys().collect();
+        unknown.sort_unstable();
+        for name in unknown {
+            let known: Vec<&str> = self.sizes.keys().chain(self.options.keys()).map(String::as_str).collect();
+            let hint = match closest(name, known.iter().copied()) {
+                Some(c) => format!("did you mean `{c}`?"),
+                None => format!("it has: {}", known.join(", ")),
+            };
+            self.errors.push(Diagnostic::error(format!("the model has no size and no option called `{name}`")).hint(hint));
+        }
+        for item in items {
+            match item {
+                Item::Axes(axes) => {
+                    for axis in axes {
+                        let atoms = self.define_axis(axis, None);
+                        if self.axes.contains_key(&axis.name.text) {
+                            self.second(&axis.name, "axis");
+                        } else if self.sizes.contains_key(&axis.name.text) {
+                            let message = format!("`{}` is a size already; an axis cannot have its name", axis.name.text);
+                            self.error(axis.name.at.0, message).hint("choose another name for one of the two");
+                        }
+                        // A failed axis is known by name so that its uses are not reported again: they find no atoms.
+                        self.axes.insert(axis.name.text.clone(), atoms.unwrap_or_default());
+                    }
+                }
+                Item::Fn(f) => self.defined_once(&f.body, &f.params),
+                Item::Model(m) => self.defined_once(&m.body, &m.inputs.iter().map(|i| i.0.clone()).collect::<Vec<_>>()),
+                Item::Sizes(_) | Item::Option { .. } => {}
+            }
+        }
+    }
+
+    fn bind_size(&mut self, name: &Name, default: Option<&Scalar>, given: Option<&str>) {
+        if self.sizes.contains_key(&name.text) || self.options.contains_key(&name.text) {
+            return self.second(name, "size");
+        }
+        let value = match (given, default) {
+            (Some(text), _) => text.parse::<f64>().map_err(|_| {
+                let message = format!("`--set {}={text}`: `{text}` is no number", name.text);
+                self.errors.push(Diagnostic::error(message).at(name.at.0).hint("sizes are whole numbers"));
+                Failed
+            }),
+            (None, Some(default)) => self.scalar(default),
+            (None, None) => {
+                self.error(name.at.0, format!("the size `{}` is not bound", name.text)).hint(&format!("give it: `--set {}=8`", name.text));
+                Err(Failed)
+            }
+        };
+        // An error is recorded; 1 lets the search for others go on.
+        self.sizes.insert(name.text.clone(), value.unwrap_or(1.0));
+    }
+
+    fn bind_option(&mut self, name: &Name, choices: &[Name], given: Option<&str>) {
+        if self.sizes.contains_key(&name.text) || self.options.contains_key(&name.text) {
+            return self.second(name, "option");
+        }
+        let all: Vec<String> = choices.iter().map(|c| c.text.clone()).collect();
+        let chosen = given.map_or(all[0].clone(), str::to_string);
+        if !all.contains(&chosen) {
+            let message = format!("`--set {}={chosen}`: the choices are {}", name.text, all.join(", "));
+            let hint = closest(&chosen, all.iter().map(String::as_str)).map(|c| format!("did you mean `{c}`?"));
+            let error = Diagnostic::error(message).at(name.at.0);
+            self.errors.push(if let Some(h) = hint { error.hint(h) } else { error });
+        }
+        self.options.insert(name.text.clone(), (chosen, all));
+    }
+
+    /// Axes declared inside a function: atoms are fresh for the frame, and the same for equal calls.
+    pub(super) fn local_axes(&mut self, axes: &'a [ast::Axis]) -> Result<()> {
+        for axis in axes {
+            if self.frame().axes.contains_key(&axis.name.text) {
+                self.second(&axis.name, "axis");
+                return Err(Failed);
+            }
+            let busy = self.frames.iter().fold(AxisSet::EMPTY, |b, f| b | f.busy);
+            let atoms = self.define_axis(axis, Some(busy))?;
+            let frame = self.frame_mut();
+            frame.busy = frame.busy | AxisSet::of(atoms.iter().copied());
+            frame.axes.insert(axis.name.text.clone(), atoms);
+        }
+        Ok(())
+    }
+
+    /// The atoms of a declared axis. `busy`: inside a function, atoms that the new ones must differ from.
+    fn define_axis(&mut self, axis: &ast::Axis, busy: Option<AxisSet>) -> Result<Vec<AxisId>> {
+        let at = axis.name.at.0;
+        match &axis.def {
+            AxisDef::Batch => {
+                let Some(size) = self.bindings.batch else {
+                    self.error(at, format!("the batch axis `{}` has no size", axis.name.text)).hint("give the batch: `--batch 128`");
+                    return Err(Failed);
+                };
+                self.batch_axis(axis, size)
+            }
+            AxisDef::BatchOf(size) => {
+                let size = self.whole_at_least(size, 0)?;
+                let size = self.bindings.batch.unwrap_or(size);
+                self.batch_axis(axis, size)
+            }
+            AxisDef::Size(size) => {
+                let value = self.scalar(size)?;
+                let size = self.axis_size(&axis.name, size, value)?;
+                let name = axis.name.text.clone();
+                Ok(vec![self.atom(at, &name, size, None, busy)?])
+            }
+            AxisDef::Tuple(parts) => {
+                let atoms = self.axis_list(parts)?;
+                let twice = atoms.iter().enumerate().find(|(i, a)| atoms[..*i].contains(a));
+                if let Some((_, &a)) = twice {
+                    let message = format!("axis `{}` holds {} twice", axis.name.text, self.builder.program().axes[a].name);
+                    self.error(at, message).hint("declare a second axis with `like`");
+                    return Err(Failed);
+                }
+                Ok(atoms)
+            }
+            AxisDef::Like(other) => {
+                let originals = self.axis(other)?;
+                let at_top = busy.is_none();
+                let mut atoms = Vec::new();
+                for &a in &originals {
+                    let (name, size) = match (at_top, &originals[..]) {
+                        (true, [_]) => (axis.name.text.clone(), self.builder.program().axes.size(a)),
+                        _ => (format!("{}'", self.builder.program().axes[a].name), self.builder.program().axes.size(a)),
+                    };
+                    atoms.push(self.atom(at, &name, size, Some(a), busy.map(|b| b | AxisSet::of(atoms.iter().copied())))?);
+                }
+                Ok(atoms)
+            }
+        }
+    }
+
+    fn batch_axis(&mut self, axis: &ast::Axis, size: usize) -> Result<Vec<AxisId>> {
+        if self.builder.program().batch.is_some() {
+            self.error(axis.name.at.0, format!("`{}` would be a second batch axis", axis.name.text)).hint("give it a size: `axis M = 4;`");
+            return Err(Failed);
+        }
+        let name = axis.name.text.clone();
+        let atom = self.atom(axis.name.at.0, &name, size, None, None)?;
+        self.builder.program_mut().batch = Some(atom);
+        Ok(vec![atom])
+    }
+
+    /// An atom: at the top a new one; inside a function one that may serve equal calls too, primed until it is not `busy`.
+    fn atom(&mut self, at: Span, name: &str, size: usize, like: Option<AxisId>, busy: Option<AxisSet>) -> Result<AxisId> {
+        let mut name = name.to_string();
+        let axes = &mut self.builder.program_mut().axes;
+        if let Some(busy) = busy {
+            while let Some(a) = axes.find(&name) {
+                if axes[a].size == size && axes[a].like == like && !busy.contains(a) {
+                    return Ok(a);
+                }
+                name.push('\'');
+            }
+        }
+        match axes.add(name, size, like) {
+            Some(a) => Ok(a),
+            None => {
+                self.error(at, format!("the program has more than {MAX_AXES} axes")).hint("axes that are equal can be declared once");
+                Err(Failed)
+            }
+        }
+    }
+
+    /// The atoms that a name stands for.
+    pub(super) fn axis(&mut self, name: &Name) -> Result<Vec<AxisId>> {
+        let local = self.frames.last().and_then(|f| f.axes.get(&name.text));
+        if let Some(atoms) = local.or_else(|| self.axes.get(&name.text)) {
+            return if atoms.is_empty() && !name.text.ends_with("..") { Err(Failed) } else { Ok(atoms.clone()) };
+        }
+        let known: BTreeSet<&str> = self.axes.keys().chain(self.frames.last().into_iter().flat_map(|f| f.axes.keys())).map(String::as_str).collect();
+        let hint = match closest(&name.text, known.iter().copied()) {
+            Some(c) => format!("did you mean `{c}`?"),
+            None => "declare it: `axis A = 4;`".to_string(),
+        };
+        self.error(name.at.0, format!("no axis is called `{}`", name.text)).hint(&hint);
+        Err(Failed)
+    }
+
+    /// The atoms of several names, in order.
+    pub(super) fn axis_list(&mut self, names: &[Name]) -> Result<Vec<AxisId>> {
+        let lists: Vec<Result<Vec<AxisId>>> = names.iter().map(|n| self.axis(n)).collect();
+        Ok(lists.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    // ---- arithmetic on sizes
+
+    pub(super) fn scalar(&mut self, s: &Scalar) -> Result<f64> {
+        match &s.kind {
+            ScalarKind::Number(v) => Ok(*v),
+            ScalarKind::Name(name) => {
+                let counter = self.frames.last().and_then(|f| f.counters.get(name)).map(|&i| i as f64);
+                if let Some(v) = counter.or_else(|| self.sizes.get(name).copied()) {
+                    return Ok(v);
+                }
+                let hint = match closest(name, self.sizes.keys().map(String::as_str)) {
+                    Some(c) => format!("did you mean `{c}`?"),
+                    None => format!("declare it: `size {name} = 4;`"),
+                };
+                self.error(s.at.0, format!("no size is called `{name}`")).hint(&hint);
+                Err(Failed)
+            }
+            ScalarKind::Size(axis) => {
+                let atoms = self.axis(axis)?;
+                Ok(self.builder.program().axes.count(AxisSet::of(atoms)) as f64)
+            }
+            ScalarKind::Neg(x) => Ok(-self.scalar(x)?),
+            ScalarKind::Binary(op, l, r) => {
+                let (l, r) = (self.scalar(l), self.scalar(r));
+                let (l, r) = (l?, r?);
+                Ok(match op {
+                    ScalarOp::Add => l + r,
+                    ScalarOp::Sub => l - r,
+                    ScalarOp::Mul => l * r,
+                    ScalarOp::Div => l / r,
+                })
+            }
+            ScalarKind::Call(f, args) => {
+                let args = args.iter().map(|a| self.scalar(a)).collect::<Result<Vec<_>>>()?;
+                Ok(match f {
+                    ScalarFn::Sqrt => args[0].sqrt(),
+                    ScalarFn::Min => args.into_iter().fold(f64::INFINITY, f64::min),
+                    ScalarFn::Max => args.into_iter().fold(f64::NEG_INFINITY, f64::max),
+                })
+            }
+        }
+    }
+
+    /// A whole number, as bounds of repetitions are.
+    pub(super) fn whole(&mut self, s: &Scalar) -> Result<i64> {
+        let v = self.scalar(s)?;
+        if v.fract() == 0.0 && v.abs() < 1e9 {
+            return Ok(v as i64);
+        }
+        self.error(s.at.0, format!("{v} is no whole number")).hint("sizes and counts are whole numbers");
+        Err(Failed)
+    }
+
+    fn whole_at_least(&mut self, s: &Scalar, least: i64) -> Result<usize> {
+        let v = self.whole(s)?;
+        if v < least {
+            self.error(s.at.0, format!("{v} is less than {least}")).hint("a size cannot be that small");
+            return Err(Failed);
+        }
+        Ok(v as usize)
+    }
+
+    fn axis_size(&mut self, name: &Name, s: &Scalar, value: f64) -> Result<usize> {
+        if value.fract() == 0.0 && (1.0..=1e9).contains(&value) {
+            return Ok(value as usize);
+        }
+        let shown = pushforward_ir::print::scalar(s);
+        let mut named = Vec::new();
+        self.names_in(s, &mut named);
+        let message = format!("axis `{}` = {shown} would have the size {value}, which is no whole number of at least 1", name.text);
+        let hint = match &s.kind {
+            ScalarKind::Binary(ScalarOp::Div, ..) => format!("choose sizes so that the division leaves no remainder; now {}", named.join(", ")),
+            _ => format!("choose other sizes; now {}", named.join(", ")),
+        };
+        self.error(s.at.0, message).hint(&hint);
+        Err(Failed)
+    }
+
+    /// `channels = 512` for every size in `s`.
+    fn names_in(&self, s: &Scalar, into: &mut Vec<String>) {
+        match &s.kind {
+            ScalarKind::Name(n) => into.extend(self.sizes.get(n).map(|v| format!("{n} = {v}"))),
+            ScalarKind::Number(_) | ScalarKind::Size(_) => {}
+            ScalarKind::Neg(x) => self.names_in(x, into),
+            ScalarKind::Binary(_, l, r) => {
+                self.names_in(l, into);
+                self.names_in(r, into);
+            }
+            ScalarKind::Call(_, args) => args.iter().for_each(|a| self.names_in(a, into)),
+        }
+    }
+
+    // ---- names are defined once
+
+    /// A name is bound once in a function, but for values carried by a repetition: bound before it, rebound once in its body.
+    fn defined_once(&mut self, body: &Block, params: &[Name]) {
+        let mut seen: HashMap<String, Span> = HashMap::new();
+        for p in params {
+            if seen.insert(p.text.clone(), p.at.0).is_some() {
+                self.second(p, "parameter");
+            }
+        }
+        let carried: BTreeSet<String> = body.stmts.iter().flat_map(repeated_names).collect();
+        self.bound_once(&body.stmts, &mut seen, &carried);
+    }
+
+    fn bound_once(&mut self, stmts: &[Stmt], seen: &mut HashMap<String, Span>, carried: &BTreeSet<String>) {
+        for stmt in stmts {
+            match &stmt.kind {
+                StmtKind::Let { name, .. } | StmtKind::Param { name, .. } => {
+                    if seen.insert(name.text.clone(), name.at.0).is_some() && !carried.contains(&name.text) {
+                        self.second(name, "value");
+                    }
+                }
+                StmtKind::Local { loss, .. } => self.bound_once(&loss.stmts, &mut seen.clone(), &BTreeSet::new()),
+                StmtKind::Repeat { body, .. } => {
+                    let inner: BTreeSet<String> = body.stmts.iter().flat_map(repeated_names).collect();
+                    let mut here: HashMap<String, Span> = HashMap::new();
+                    self.bound_once(&body.stmts, &mut here, &inner);
+                }
+                StmtKind::Axes(_) | StmtKind::Loss { .. } | StmtKind::Output { .. } => {}
+            }
+        }
+    }
+}
+
+/// Names bound in the body of a repetition.
+fn repeated_names(stmt: &Stmt) -> Vec<String> {
+    let StmtKind::Repeat { body, .. } = &stmt.kind else { return Vec::new() };
+    let own = body.stmts.iter().filter_map(|s| if let StmtKind::Let { name, .. } = &s.kind { Some(name.text.clone()) } else { None });
+    own.chain(body.stmts.iter().flat_map(repeated_names)).collect()
+}

@@ -1,0 +1,78 @@
+//! Small builders that several passes share. No pass is here.
+
+use std::collections::HashMap;
+
+use pushforward_ir::axis::AxisId;
+use pushforward_ir::op::{Affine, Noise};
+use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
+
+/// `x`, made to depend on all of `axes` (constant along those that it lacks).
+pub fn expand(b: &mut Builder, x: Value, axes: AxisSet) -> Value {
+    let missing = axes - b.axes_of(x);
+    let mut y = x;
+    for axis in b.program().axes.in_order(missing) {
+        let index = b.op(Op::Iota(axis), &[]);
+        let zero = b.constant(0.0, DType::I32);
+        let always = b.op(Op::Ge, &[index, zero]);
+        y = b.op(Op::Select, &[always, y, x]);
+    }
+    y
+}
+
+/// A tensor of zeros over `axes`.
+pub fn zeros(b: &mut Builder, dtype: DType, axes: AxisSet) -> Value {
+    let zero = b.constant(0.0, dtype);
+    expand(b, zero, axes)
+}
+
+/// Axes under other names.
+pub type Renames = HashMap<AxisId, AxisId>;
+
+pub fn renamed(axes: AxisSet, map: &Renames) -> AxisSet {
+    axes.iter().map(|a| *map.get(&a).unwrap_or(&a)).collect()
+}
+
+/// `op` with the axes that it names replaced.
+pub fn rename_op(op: &Op, map: &Renames) -> Op {
+    let at = |a: AxisId| *map.get(&a).unwrap_or(&a);
+    match op {
+        Op::Iota(a) => Op::Iota(at(*a)),
+        Op::Delta((a, b)) => Op::Delta((at(*a), at(*b))),
+        Op::Sum(s) => Op::Sum(renamed(*s, map)),
+        Op::Max(s) => Op::Max(renamed(*s, map)),
+        Op::Contract(s) => Op::Contract(renamed(*s, map)),
+        Op::Rename(pairs) => Op::rename(pairs.iter().map(|&(a, b)| (at(a), at(b)))),
+        Op::Window(w) => Op::Window(Box::new(Affine {
+            axis: at(w.axis),
+            terms: w.terms.iter().map(|&(f, a)| (f, at(a))).collect(),
+            offset: w.offset,
+        })),
+        Op::Gather(a) => Op::Gather(at(*a)),
+        // Elements keep their numbers: the order of the axes is what counts.
+        Op::Normal(n) => Op::Normal(Box::new(Noise { order: n.order.iter().map(|&a| at(a)).collect(), direction: n.direction.map(at), ..(**n).clone() })),
+        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Seed(_) => op.clone(),
+        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu => op.clone(),
+        Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not | Op::Select | Op::Cast(_) => op.clone(),
+        Op::StopGradient | Op::Activity(_) => op.clone(),
+    }
+}
+
+/// Values that depend on `from` and on which `to` depends, both included: the slice between them, operands first.
+pub fn slice(program: &Program, from: Value, to: Value) -> Vec<Value> {
+    let below = program.depends(&[from], |_| false);
+    let above = program.reaches([to]);
+    program.values().filter(|v| below[v.0 as usize] && above[v.0 as usize]).collect()
+}
+
+/// Mean of `x` over all its axes.
+pub fn mean(b: &mut Builder, x: Value) -> Value {
+    let axes = b.axes_of(x);
+    let count = b.program().axes.count(axes);
+    let total = b.sum(x, axes);
+    b.scale(total, 1.0 / count as f64)
+}
+
+/// All `activity` values of a program.
+pub fn activities(program: &Program) -> Vec<Value> {
+    program.values().filter(|&v| matches!(program.op(v), Op::Activity(_))).collect()
+}

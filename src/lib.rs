@@ -1,0 +1,4 @@
+//! Pushforward.
+
+/// The file and terminal side of training: folders, checkpoints, metrics, learning curve, progress, Ctrl-C.
+pub mod run;
