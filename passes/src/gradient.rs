@@ -75,7 +75,8 @@ fn gradients(b: &mut Builder, program: &Program, losses: &[Objective], params: &
 pub fn output_losses(b: &mut Builder, program: &Program) {
     for loss in program.losses.iter().filter(|l| l.local.is_none()) {
         let m = mean(b, loss.value);
-        b.program_mut().outputs.push(Output { port: Port { name: loss.name.clone(), dtype: b.ty(m).dtype, order: Vec::new() }, value: m });
+        let port = Port { name: loss.name.clone(), dtype: b.ty(m).dtype, order: Vec::new() };
+        b.program_mut().outputs.push(Output { port, value: m });
     }
     b.program_mut().losses.clear();
 }

@@ -36,7 +36,7 @@ pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
 fn copies(b: &mut Builder, program: &Program, local: &Local, loss: Value) -> Option<Value> {
     let values = slice(program, local.at, loss);
     // Inside the copies, the replicated axes have other names: P' is the patch that is looked at, P the copy's own.
-    let used = values.iter().flat_map(|&v| program.args(v).iter().chain([&v])).fold(AxisSet::EMPTY, |s, &v| s | program.axes_of(v));
+    let used = values.iter().flat_map(|v| program.args(*v).iter().chain([v])).fold(AxisSet::EMPTY, |s, &v| s | program.axes_of(v));
     let mut map = Renames::new();
     for axis in local.along.iter() {
         let mut name = format!("{}'", program.axes[axis].name);
