@@ -32,3 +32,6 @@ pub use diag::{Diagnostic, Sources, Span};
 pub use op::Op;
 pub use program::{Builder, Program, Value};
 pub use types::{DType, Type};
+
+/// The library file of the language: norms, losses, means. Every model may call its functions.
+pub const LIBRARY: &str = include_str!("../lib.pf");

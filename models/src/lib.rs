@@ -1,2 +1,47 @@
-//! Placeholder while the workspace is laid out.
+//! What is compiled, and on what it is trained: model texts, presets, recipes, data sets. The compiler needs none of it.
+//!
+//! | file | is |
+//! |---|---|
+//! | `../*.pf` | the models |
+//! | `presets.rs` | the paper's sizes, as settings of a model's text |
+//! | `recipe.rs` | how a classifier is trained |
+//! | `data/` | labelled images in memory |
+
 pub mod data;
+pub mod presets;
+pub mod recipe;
+
+pub use presets::{PRESETS, Preset};
+pub use recipe::Recipe;
+
+/// A model that is compiled in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BuiltIn {
+    /// The stem of its file.
+    pub name: &'static str,
+    /// What a message calls the file.
+    pub file: &'static str,
+    pub about: &'static str,
+    pub text: &'static str,
+}
+
+/// Every model in this folder.
+pub const MODELS: &[BuiltIn] = &[
+    BuiltIn {
+        name: "localmixer",
+        file: "models/localmixer.pf",
+        about: "LocalMixer (Ren et al. 2023, Algorithm 2), with a local loss after every block",
+        text: include_str!("../localmixer.pf"),
+    },
+    BuiltIn {
+        name: "tanh_mlp",
+        file: "models/tanh_mlp.pf",
+        about: "two linear layers with tanh and squared error (the 4-4-1 network of Figure 8)",
+        text: include_str!("../tanh_mlp.pf"),
+    },
+];
+
+/// The model of this name.
+pub fn model(name: &str) -> Option<&'static BuiltIn> {
+    MODELS.iter().find(|m| m.name == name)
+}

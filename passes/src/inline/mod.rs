@@ -192,9 +192,12 @@ impl<'a> Elaborator<'a> {
         self.frames.pop();
     }
 
-    /// Adds the outputs that the caller asked for by scoped name.
+    /// Adds the outputs that the caller asked for by scoped name, but for those that the model declares itself.
     fn results(&mut self) {
         for name in self.bindings.results.clone() {
+            if self.builder.program().output(&name).is_some() {
+                continue;
+            }
             let Some(&value) = self.builder.program().names.get(&name) else {
                 let known: Vec<String> = self.builder.program().names.keys().cloned().collect();
                 let hint = closest(&name, known.iter().map(String::as_str));
