@@ -69,9 +69,10 @@ impl Axes {
         self[axis].size
     }
 
-    /// The number of elements of a value over `axes`: the product of sizes (1 for a scalar).
+    /// The number of elements of a value over `axes`: the product of sizes (1 for a scalar). More than a machine word can count is the largest
+    /// number that it can: replicated losses are written down long before anyone asks for their memory.
     pub fn count(&self, axes: AxisSet) -> usize {
-        axes.iter().map(|a| self.size(a)).product()
+        axes.iter().fold(1, |count, a| count.saturating_mul(self.size(a)))
     }
 
     /// Sort key of the canonical order: an axis stands right after the one that it mirrors.

@@ -6,7 +6,7 @@
 //! Read [`to_module`].
 
 use crate::ast::{
-    self, At, AxisArgs, AxisDef, Binary, Block, Expr, ExprKind, Item, Model, Module, Name, Scalar, ScalarKind, ScalarOp, Stmt, StmtKind, TypeExpr, Unary,
+    self, At, AxisArgs, AxisDef, Binary, Block, Expr, ExprKind, Item, Model, Module, Name, Scalar, ScalarKind, Stmt, StmtKind, TypeExpr, Unary,
 };
 use crate::axis::{AxisId, AxisSet};
 use crate::op::{Number, Op};

@@ -70,9 +70,9 @@ pub fn verify_with(program: &Program, seeds: Seeds) -> Vec<Diagnostic> {
 pub fn origin_diagnostic(program: &Program, v: Value, message: impl Into<String>) -> Diagnostic {
     let message = message.into();
     let Some(node) = program.nodes.get(v.0 as usize) else { return Diagnostic::error(message) };
-    let value = format!("{v:?}: {}", show(program, node.ty));
-    let Some(mut origin) = program.origins.get(node.origin as usize) else { return Diagnostic::error(format!("{message} ({value})")) };
-    let mut diagnostic = Diagnostic::error(message).label(origin.span, value);
+    let ty = show(program, node.ty);
+    let Some(mut origin) = program.origins.get(node.origin as usize) else { return Diagnostic::error(format!("{message} ({v:?}: {ty})")) };
+    let mut diagnostic = Diagnostic::error(message).label(origin.span, ty);
     // A broken chain of parents may be a ring: it is followed no further than there are origins.
     for _ in 0..program.origins.len() {
         let Some(parent) = origin.parent.and_then(|p| program.origins.get(p as usize)) else { break };
@@ -602,7 +602,7 @@ mod tests {
         let program = sound();
         let d = origin_diagnostic(&program, Value(2), "wrong");
         let span = |start| Span { file: 0, start, end: start + 1 };
-        assert_eq!(d.place, Some((span(30), "%2: f32[N, C]".into())));
+        assert_eq!(d.place, Some((span(30), "f32[N, C]".into())));
         assert_eq!(d.calls, [(span(20), "called here".into()), (span(10), "in `fc`, called here".into())]);
 
         let mut ring = sound();

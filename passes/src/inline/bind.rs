@@ -9,9 +9,20 @@ use pushforward_ir::{AxisSet, Diagnostic, Span, ast};
 
 use super::{Elaborator, Failed, Result, closest};
 
+/// The largest size of one axis.
+const LARGEST: f64 = 1e9;
+
 impl<'a> Elaborator<'a> {
     /// Binds sizes and options (the caller's settings first), then axes, in the order of the text.
     pub(super) fn bind(&mut self, items: &[&'a Item]) {
+        for item in items {
+            match item {
+                Item::Sizes(sizes) => sizes.iter().for_each(|(name, _)| self.declared(name)),
+                Item::Axes(axes) => axes.iter().for_each(|axis| self.declared(&axis.name)),
+                Item::Option { name, .. } => self.declared(name),
+                Item::Fn(_) | Item::Model(_) => {}
+            }
+        }
         let mut given: HashMap<&str, &str> = self.bindings.sets.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         for item in items {
             match item {
@@ -24,15 +35,16 @@ impl<'a> Elaborator<'a> {
                 Item::Axes(_) | Item::Fn(_) | Item::Model(_) => {}
             }
         }
-        let mut unknown: Vec<&str> = given.into_keys().collect();
+        let mut unknown: Vec<(&str, &str)> = given.into_iter().collect();
         unknown.sort_unstable();
-        for name in unknown {
+        for (name, value) in unknown {
             let known: Vec<&str> = self.sizes.keys().chain(self.options.keys()).map(String::as_str).collect();
             let hint = match closest(name, known.iter().copied()) {
                 Some(c) => format!("did you mean `{c}`?"),
-                None => format!("it has: {}", known.join(", ")),
+                None if known.is_empty() => "it has none: leave the flag out".to_string(),
+                None => format!("it has {}", known.join(", ")),
             };
-            self.errors.push(Diagnostic::error(format!("the model has no size and no option called `{name}`")).hint(hint));
+            self.errors.push(Diagnostic::error(format!("`--set {name}={value}`: the model has no size and no option called `{name}`")).hint(hint));
         }
         for item in items {
             match item {
@@ -40,7 +52,7 @@ impl<'a> Elaborator<'a> {
                     for axis in axes {
                         let atoms = self.define_axis(axis, None);
                         if self.axes.contains_key(&axis.name.text) {
-                            self.second(&axis.name, "axis");
+                            self.second(&axis.name, "axis", self.ahead.get(axis.name.text.as_str()).copied());
                         } else if self.sizes.contains_key(&axis.name.text) {
                             let message = format!("`{}` is a size already; an axis cannot have its name", axis.name.text);
                             self.error(axis.name.at.0, message).hint("choose another name for one of the two");
@@ -49,16 +61,27 @@ impl<'a> Elaborator<'a> {
                         self.axes.insert(axis.name.text.clone(), atoms.unwrap_or_default());
                     }
                 }
-                Item::Fn(f) => self.defined_once(&f.body, &f.params),
-                Item::Model(m) => self.defined_once(&m.body, &m.inputs.iter().map(|i| i.0.clone()).collect::<Vec<_>>()),
+                Item::Fn(f) => {
+                    for (i, axis) in f.axes.iter().enumerate() {
+                        if let Some(first) = f.axes[..i].iter().find(|a| a.text == axis.text) {
+                            self.second(axis, "axis", Some(first.at.0));
+                        }
+                    }
+                    self.defined_once(&f.body, "argument", &f.params);
+                }
+                Item::Model(m) => self.defined_once(&m.body, "input", &m.inputs.iter().map(|i| i.0.clone()).collect::<Vec<_>>()),
                 Item::Sizes(_) | Item::Option { .. } => {}
             }
         }
     }
 
+    fn declared(&mut self, name: &'a Name) {
+        self.ahead.entry(&name.text).or_insert(name.at.0);
+    }
+
     fn bind_size(&mut self, name: &Name, default: Option<&Scalar>, given: Option<&str>) {
         if self.sizes.contains_key(&name.text) || self.options.contains_key(&name.text) {
-            return self.second(name, "size");
+            return self.second(name, "size", self.ahead.get(name.text.as_str()).copied());
         }
         let value = match (given, default) {
             (Some(text), _) => text.parse::<f64>().map_err(|_| {
@@ -78,15 +101,22 @@ impl<'a> Elaborator<'a> {
 
     fn bind_option(&mut self, name: &Name, choices: &[Name], given: Option<&str>) {
         if self.sizes.contains_key(&name.text) || self.options.contains_key(&name.text) {
-            return self.second(name, "option");
+            return self.second(name, "option", self.ahead.get(name.text.as_str()).copied());
+        }
+        for (i, choice) in choices.iter().enumerate() {
+            if let Some(first) = choices[..i].iter().find(|c| c.text == choice.text) {
+                self.second(choice, "choice", Some(first.at.0));
+            }
         }
         let all: Vec<String> = choices.iter().map(|c| c.text.clone()).collect();
         let chosen = given.map_or(all[0].clone(), str::to_string);
         if !all.contains(&chosen) {
-            let message = format!("`--set {}={chosen}`: the choices are {}", name.text, all.join(", "));
-            let hint = closest(&chosen, all.iter().map(String::as_str)).map(|c| format!("did you mean `{c}`?"));
-            let error = Diagnostic::error(message).at(name.at.0);
-            self.errors.push(if let Some(h) = hint { error.hint(h) } else { error });
+            let message = format!("`--set {}={chosen}`: the choices of `{}` are {}", name.text, name.text, all.join(", "));
+            let hint = match closest(&chosen, all.iter().map(String::as_str)) {
+                Some(c) => format!("did you mean `{c}`?"),
+                None => format!("without the flag it is `{}`", all[0]),
+            };
+            self.errors.push(Diagnostic::error(message).at(name.at.0).hint(hint));
         }
         self.options.insert(name.text.clone(), (chosen, all));
     }
@@ -95,7 +125,7 @@ impl<'a> Elaborator<'a> {
     pub(super) fn local_axes(&mut self, axes: &'a [ast::Axis]) -> Result<()> {
         for axis in axes {
             if self.frame().axes.contains_key(&axis.name.text) {
-                self.second(&axis.name, "axis");
+                self.second(&axis.name, "axis", None);
                 return Err(Failed);
             }
             let busy = self.frames.iter().fold(AxisSet::EMPTY, |b, f| b | f.busy);
@@ -195,8 +225,9 @@ impl<'a> Elaborator<'a> {
         }
         let known: BTreeSet<&str> = self.axes.keys().chain(self.frames.last().into_iter().flat_map(|f| f.axes.keys())).map(String::as_str).collect();
         let hint = match closest(&name.text, known.iter().copied()) {
+            _ if self.ahead.contains_key(name.text.as_str()) => "it is declared further on: move the declaration before its use".to_string(),
             Some(c) => format!("did you mean `{c}`?"),
-            None => "declare it: `axis A = 4;`".to_string(),
+            None => format!("declare it: `axis {} = 4;`", name.text),
         };
         self.error(name.at.0, format!("no axis is called `{}`", name.text)).hint(&hint);
         Err(Failed)
@@ -206,6 +237,12 @@ impl<'a> Elaborator<'a> {
     pub(super) fn axis_list(&mut self, names: &[Name]) -> Result<Vec<AxisId>> {
         let lists: Vec<Result<Vec<AxisId>>> = names.iter().map(|n| self.axis(n)).collect();
         Ok(lists.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The number of elements along an axis: as a float it cannot overflow.
+    pub(super) fn extent(&mut self, name: &Name) -> Result<f64> {
+        let atoms = self.axis(name)?;
+        Ok(atoms.into_iter().map(|a| self.builder.program().axes.size(a) as f64).product())
     }
 
     // ---- arithmetic on sizes
@@ -219,6 +256,7 @@ impl<'a> Elaborator<'a> {
                     return Ok(v);
                 }
                 let hint = match closest(name, self.sizes.keys().map(String::as_str)) {
+                    _ if self.ahead.contains_key(name.as_str()) => "it is declared further on: move the declaration before its use".to_string(),
                     Some(c) => format!("did you mean `{c}`?"),
                     None => format!("declare it: `size {name} = 4;`"),
                 };
@@ -226,8 +264,7 @@ impl<'a> Elaborator<'a> {
                 Err(Failed)
             }
             ScalarKind::Size(axis) => {
-                let atoms = self.axis(axis)?;
-                Ok(self.builder.program().axes.count(AxisSet::of(atoms)) as f64)
+                self.extent(axis)
             }
             ScalarKind::Neg(x) => Ok(-self.scalar(x)?),
             ScalarKind::Binary(op, l, r) => {
@@ -271,17 +308,19 @@ impl<'a> Elaborator<'a> {
     }
 
     fn axis_size(&mut self, name: &Name, s: &Scalar, value: f64) -> Result<usize> {
-        if value.fract() == 0.0 && (1.0..=1e9).contains(&value) {
+        if value.fract() == 0.0 && (1.0..=LARGEST).contains(&value) {
             return Ok(value as usize);
         }
         let shown = pushforward_ir::print::scalar(s);
         let mut named = Vec::new();
         self.names_in(s, &mut named);
-        let message = format!("axis `{}` = {shown} would have the size {value}, which is no whole number of at least 1", name.text);
-        let hint = match &s.kind {
-            ScalarKind::Binary(ScalarOp::Div, ..) => format!("choose sizes so that the division leaves no remainder; now {}", named.join(", ")),
-            _ => format!("choose other sizes; now {}", named.join(", ")),
+        let problem = if value > LARGEST { format!("more than {LARGEST}") } else { "no whole number of at least 1".to_string() };
+        let message = format!("axis `{}` = {shown} would have the size {value}, which is {problem}", name.text);
+        let advice = match &s.kind {
+            ScalarKind::Binary(ScalarOp::Div, ..) if value.is_finite() => "choose sizes so that the division leaves no remainder",
+            _ => "choose other sizes",
         };
+        let hint = if named.is_empty() { advice.to_string() } else { format!("{advice}; now {}", named.join(", ")) };
         self.error(s.at.0, message).hint(&hint);
         Err(Failed)
     }
@@ -303,11 +342,11 @@ impl<'a> Elaborator<'a> {
     // ---- names are defined once
 
     /// A name is bound once in a function, but for values carried by a repetition: bound before it, rebound once in its body.
-    fn defined_once(&mut self, body: &Block, params: &[Name]) {
+    fn defined_once(&mut self, body: &Block, what: &str, given: &[Name]) {
         let mut seen: HashMap<String, Span> = HashMap::new();
-        for p in params {
-            if seen.insert(p.text.clone(), p.at.0).is_some() {
-                self.second(p, "parameter");
+        for name in given {
+            if let Some(first) = seen.insert(name.text.clone(), name.at.0) {
+                self.second(name, what, Some(first));
             }
         }
         let carried: BTreeSet<String> = body.stmts.iter().flat_map(repeated_names).collect();
@@ -318,8 +357,8 @@ impl<'a> Elaborator<'a> {
         for stmt in stmts {
             match &stmt.kind {
                 StmtKind::Let { name, .. } | StmtKind::Param { name, .. } => {
-                    if seen.insert(name.text.clone(), name.at.0).is_some() && !carried.contains(&name.text) {
-                        self.second(name, "value");
+                    if let Some(first) = seen.insert(name.text.clone(), name.at.0).filter(|_| !carried.contains(&name.text)) {
+                        self.second(name, "value", Some(first));
                     }
                 }
                 StmtKind::Local { loss, .. } => self.bound_once(&loss.stmts, &mut seen.clone(), &BTreeSet::new()),

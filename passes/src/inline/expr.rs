@@ -6,13 +6,25 @@ use pushforward_ir::ast::{AxisArgs, Binary, Expr, ExprKind, Function, Name, Unar
 use pushforward_ir::axis::AxisId;
 use pushforward_ir::infer::TypeError;
 use pushforward_ir::op::{Affine, Class, Noise, Number};
-use pushforward_ir::{AxisSet, DType, Diagnostic, Op, Span, Value};
+use pushforward_ir::{AxisSet, DType, Diagnostic, Op, Span, Type, Value};
 
 use super::{Elaborator, Failed, Frame, MAX_DEPTH, Result, closest};
 
 impl<'a> Elaborator<'a> {
     /// The value of an expression. `want`: the dtype that a bare number takes.
     pub(super) fn expr(&mut self, e: &'a Expr, want: Option<DType>) -> Result<Value> {
+        self.count(e.at.0)?;
+        if self.depth == MAX_DEPTH {
+            self.error(e.at.0, format!("expressions nest more than {MAX_DEPTH} deep, through all calls")).hint("give parts of them names: `y = ..;`");
+            return Err(Failed);
+        }
+        self.depth += 1;
+        let value = self.nested(e, want);
+        self.depth -= 1;
+        value
+    }
+
+    fn nested(&mut self, e: &'a Expr, want: Option<DType>) -> Result<Value> {
         let at = e.at.0;
         match &e.kind {
             ExprKind::Name(name) => self.name(at, name, want),
@@ -21,8 +33,7 @@ impl<'a> Elaborator<'a> {
                 self.number(at, *v, dtype)
             }
             ExprKind::Size(axis) => {
-                let atoms = self.axis(axis)?;
-                let size = self.builder.program().axes.count(AxisSet::of(atoms)) as f64;
+                let size = self.extent(axis)?;
                 self.number(at, size, want.unwrap_or(self.bindings.float))
             }
             ExprKind::Unary(op, x) => {
@@ -33,7 +44,7 @@ impl<'a> Elaborator<'a> {
                 let args = self.operands(&[l, r], want)?;
                 let both = (self.builder.axes_of(args[0]), self.builder.axes_of(args[1]));
                 if !both.0.is_empty() && !both.1.is_empty() && (both.0 & both.1).is_empty() {
-                    self.warn_outer(at, &args);
+                    self.warn_outer(at, binary(*op).name(), &args);
                 }
                 self.op(at, binary(*op), &args)
             }
@@ -59,8 +70,13 @@ impl<'a> Elaborator<'a> {
     }
 
     fn number(&mut self, at: Span, v: f64, dtype: DType) -> Result<Value> {
-        if dtype == DType::I32 && v.fract() != 0.0 {
-            self.error(at, format!("{v} is no i32")).hint("write a whole number, or cast the other operand");
+        let (fits, hint) = match dtype {
+            DType::F32 | DType::F64 => (true, ""),
+            DType::I32 => (f64::from(v as i32) == v, "write a whole number of 32 bits, or cast the other operand"),
+            DType::Bool => (v == 0.0 || v == 1.0, "a bool is 0 or 1"),
+        };
+        if !fits {
+            self.error(at, format!("{v} is no {}", dtype.name())).hint(hint);
             return Err(Failed);
         }
         self.op(at, Op::Const(Number::new(v, dtype)), &[])
@@ -101,6 +117,10 @@ impl<'a> Elaborator<'a> {
             self.error(option.at.0, format!("no option is called `{}`", option.text)).hint(&hint);
             return Err(Failed);
         };
+        if let Some((_, (arm, _))) = arms.iter().enumerate().find(|(i, (n, _))| arms[..*i].iter().any(|(o, _)| o.text == n.text)) {
+            self.second(arm, "choice", arms.iter().find(|(o, _)| o.text == arm.text).map(|(o, _)| o.at.0));
+            return Err(Failed);
+        }
         if let Some((arm, _)) = arms.iter().find(|(n, _)| !all.contains(&n.text)) {
             let message = format!("the option `{}` has no choice `{}`", option.text, arm.text);
             self.error(arm.at.0, message).hint(&format!("it has {}", all.join(", ")));
@@ -141,8 +161,11 @@ impl<'a> Elaborator<'a> {
 
     fn call_function(&mut self, at: Span, label: Option<&Name>, f: &'a Function, axes: &AxisArgs, args: &'a [Expr]) -> Result<Value> {
         let name = &f.name.text;
-        if self.frames.len() >= MAX_DEPTH {
-            self.error(at, format!("calls of `{name}` nest deeper than {MAX_DEPTH}")).hint("functions cannot call themselves");
+        // The first frame is the model's.
+        if let Some(first) = self.frames.iter().skip(1).position(|frame| frame.function == *name) {
+            let way: Vec<&str> = self.frames[first + 1..].iter().map(|frame| frame.function.as_str()).chain([name.as_str()]).collect();
+            let message = format!("`{name}` calls itself: {}", way.join(" -> "));
+            self.error(at, message).hint("there is no recursion; equal blocks are written with `repeat`");
             return Err(Failed);
         }
         let AxisArgs::List(given) = axes else {
@@ -235,11 +258,16 @@ impl<'a> Elaborator<'a> {
         want: Option<DType>,
     ) -> Result<Value> {
         let text = name.text.as_str();
-        let Some(info) = Op::ALL.iter().find(|i| i.name == text && !matches!(i.name, "input" | "param" | "seed")) else {
+        let Some(info) = Op::ALL.iter().find(|i| i.name == text && !HIDDEN.contains(&i.name)) else {
             let known: Vec<&str> = self.functions.keys().copied().chain(Op::ALL.iter().map(|i| i.name)).collect();
             let hint = match closest(text, known.iter().copied()) {
                 Some(c) => format!("did you mean `{c}`?"),
-                None => "ops and library functions are listed in the documentation; functions are declared by `fn`".to_string(),
+                None => {
+                    let mut known = known;
+                    known.retain(|name| !HIDDEN.contains(name));
+                    known.sort_unstable();
+                    format!("known are {}", known.join(", "))
+                }
             };
             self.error(name.at.0, format!("no op and no function is called `{text}`")).hint(&hint);
             return Err(Failed);
@@ -247,6 +275,7 @@ impl<'a> Elaborator<'a> {
         if let Some(contraction) = self.sum_of_product(at, text, axes, args)? {
             return Ok(contraction);
         }
+        let want_float = want.filter(|d| d.is_float());
         let want = match info.class {
             Class::Arith | Class::Float | Class::Mark => want,
             _ => None,
@@ -261,16 +290,16 @@ impl<'a> Elaborator<'a> {
                 let name = self.activity_name(label)?;
                 Op::Activity(name)
             }
-            ("sum", AxisArgs::List(l)) => Op::Sum(self.axis_set(l)?),
-            ("max", AxisArgs::List(l)) => Op::Max(self.axis_set(l)?),
-            ("contract", AxisArgs::List(l)) => Op::Contract(self.axis_set(l)?),
+            ("sum", AxisArgs::List(l)) => Op::Sum(self.axis_set(text, l)?),
+            ("max", AxisArgs::List(l)) => Op::Max(self.axis_set(text, l)?),
+            ("contract", AxisArgs::List(l)) => Op::Contract(self.axis_set(text, l)?),
             ("iota", AxisArgs::List(l)) => match self.axis_list(l)?[..] {
                 [a] => Op::Iota(a),
-                _ => return self.bracket(at, "iota", "one axis that is no tuple"),
+                _ => return self.bracket(at, "iota", "one axis that is no tuple", "iota[K]()"),
             },
             ("gather", AxisArgs::List(l)) => match self.axis_list(l)?[..] {
                 [a] => Op::Gather(a),
-                _ => return self.bracket(at, "gather", "one axis that is no tuple"),
+                _ => return self.bracket(at, "gather", "one axis that is no tuple", "gather[V](table, index)"),
             },
             ("delta", AxisArgs::List(l)) if l.len() == 2 => return self.delta(at, &l[0], &l[1]),
             ("rename", AxisArgs::Rename(pairs)) => {
@@ -285,43 +314,43 @@ impl<'a> Elaborator<'a> {
                 for (factor, a) in terms {
                     match self.axis(a)?[..] {
                         [atom] => flat.push((*factor, atom)),
-                        _ => return self.bracket(at, "window", "axes that are no tuples"),
+                        _ => return self.bracket(at, "window", "axes that are no tuples", WINDOW),
                     }
                 }
                 match self.axis(axis)?[..] {
                     [atom] => Op::Window(Box::new(Affine { axis: atom, terms: flat, offset: *offset })),
-                    _ => return self.bracket(at, "window", "axes that are no tuples"),
+                    _ => return self.bracket(at, "window", "axes that are no tuples", WINDOW),
                 }
             }
             ("cast", AxisArgs::List(l)) if l.len() == 1 && DType::parse(&l[0].text).is_some() => {
                 let to = DType::parse(&l[0].text).expect("just checked");
                 Op::Cast(self.dtype(to))
             }
-            ("normal", AxisArgs::List(l)) => {
+            ("normal", AxisArgs::List(order) | AxisArgs::Along { axes: order, .. }) => {
                 let stream = label.and_then(|l| l.text.strip_prefix("stream")).and_then(|s| s.parse().ok()).unwrap_or(0);
-                let direction = self.direction(l)?;
-                Op::Normal(Box::new(Noise { stream, order: self.axis_list(l)?, direction, dtype: self.bindings.float }))
+                let direction = match axes {
+                    AxisArgs::Along { along, .. } => match self.axis(&order[*along])?[..] {
+                        [atom] => Some(atom),
+                        _ => return self.bracket(at, "normal", "one axis that is no tuple behind `along`", "normal[along K, N](seed, step)"),
+                    },
+                    AxisArgs::List(_) | AxisArgs::Rename(_) | AxisArgs::Window { .. } => None,
+                };
+                let dtype = want_float.unwrap_or(self.bindings.float);
+                Op::Normal(Box::new(Noise { stream, order: self.axis_list(order)?, direction, dtype }))
             }
-            ("const", _) => return self.bracket(at, "const", "no brackets: write the number"),
-            ("rename", _) => return self.bracket(at, "rename", "`[A -> B]`"),
-            ("window", _) => return self.bracket(at, "window", "`[H = 2 * A + B]`"),
-            ("delta", _) => return self.bracket(at, "delta", "two axes"),
-            ("cast", _) => return self.bracket(at, "cast", "a dtype: `cast[f32](x)`"),
-            _ => return self.bracket(at, text, "a list of axes"),
+            ("rename", _) => return self.bracket(at, "rename", "pairs of axes", "rename[A -> B](x)"),
+            ("window", _) => return self.bracket(at, "window", "a position", WINDOW),
+            ("delta", _) => return self.bracket(at, "delta", "two axes", "delta[A, B]()"),
+            ("cast", _) => return self.bracket(at, "cast", "a dtype", "cast[f32](x)"),
+            ("iota" | "gather", _) => return self.bracket(at, text, "one axis", &format!("{text}[K](..)")),
+            ("activity", _) => return self.bracket(at, text, "nothing", "activity(x)"),
+            _ => return self.bracket(at, text, "a list of axes", &format!("{text}[A, B](..)")),
         };
         self.op(at, op, &values)
     }
 
-    /// An axis called `direction` numbers tangent directions.
-    fn direction(&mut self, names: &[Name]) -> Result<Option<AxisId>> {
-        match names.iter().find(|n| n.text == crate::DIRECTION) {
-            Some(n) => Ok(self.axis(n)?.first().copied()),
-            None => Ok(None),
-        }
-    }
-
-    fn bracket(&mut self, at: Span, op: &str, wants: &str) -> Result<Value> {
-        self.error(at, format!("`{op}` wants {wants} in its brackets")).hint("see the table of ops");
+    fn bracket(&mut self, at: Span, op: &str, wants: &str, example: &str) -> Result<Value> {
+        self.error(at, format!("`{op}` wants {wants} in its brackets")).hint(&format!("write `{example}`"));
         Err(Failed)
     }
 
@@ -342,7 +371,23 @@ impl<'a> Elaborator<'a> {
             return Ok(None);
         }
         let values = self.operands(&factors, None)?;
-        let over = self.axis_set(list)?;
+        let over = self.axis_set(name, list)?;
+        let types: Vec<Type> = values.iter().map(|&v| self.builder.ty(v)).collect();
+        let join = types.iter().fold(AxisSet::EMPTY, |join, t| join | t.axes);
+        if let Some(absent) = (over - join).iter().next() {
+            let axes = &self.builder.program().axes;
+            let factors: Vec<String> = types.iter().map(|t| t.show(axes)).collect();
+            let message = format!("`sum` over {}: no factor of the product depends on it; factors: {}", axes[absent].name, factors.join(", "));
+            self.error(at, message).hint("sum over axes that a factor has; a constant factor is written as `size(A) *`");
+            return Err(Failed);
+        }
+        if let [l, r] = types[..]
+            && !l.axes.is_empty()
+            && !r.axes.is_empty()
+            && (l.axes & r.axes).is_empty()
+        {
+            self.warn_outer(arg.at.0, "mul", &values);
+        }
         let dense = values.iter().filter(|&&v| !self.builder.axes_of(v).is_empty()).count();
         let floats = values.iter().all(|&v| self.builder.ty(v).dtype.is_float());
         if dense == values.len() && floats {
@@ -377,8 +422,20 @@ impl<'a> Elaborator<'a> {
         Err(Failed)
     }
 
-    fn axis_set(&mut self, names: &[Name]) -> Result<AxisSet> {
-        Ok(AxisSet::of(self.axis_list(names)?))
+    /// The axes over which `op` runs, each named once.
+    fn axis_set(&mut self, op: &str, names: &[Name]) -> Result<AxisSet> {
+        let mut set = AxisSet::EMPTY;
+        for name in names {
+            for atom in self.axis(name)? {
+                if set.contains(atom) {
+                    let axis = self.builder.program().axes[atom].name.clone();
+                    self.error(name.at.0, format!("`{op}` names axis {axis} twice")).hint("name each axis once, alone or inside a tuple");
+                    return Err(Failed);
+                }
+                set = set.with(atom);
+            }
+        }
+        Ok(set)
     }
 
     /// The scoped name of the layer, made unique where a layer has several activities.
@@ -413,6 +470,8 @@ impl<'a> Elaborator<'a> {
                 let types: Vec<String> = arguments.iter().map(|&a| self.builder.ty(a).show(axes)).collect();
                 let hint = match &error {
                     TypeError::Arity { .. } => "give it as many".to_string(),
+                    TypeError::DType { wants, .. } if wants.contains("bool") => "a condition is a comparison: `x > 0`".to_string(),
+                    TypeError::DType { wants, .. } if wants.contains("i32") => "convert the operand: `cast[i32](x)`".to_string(),
                     TypeError::DType { .. } | TypeError::Mixed { .. } => "convert an operand: `cast[f32](x)`".to_string(),
                     TypeError::AbsentAxis { .. } => "sum over axes that the value has; a constant factor is written as `size(A) *`".to_string(),
                     TypeError::Sizes { .. } => "only axes of one size can stand for each other".to_string(),
@@ -429,18 +488,23 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn warn_outer(&mut self, at: Span, args: &[Value]) {
+    fn warn_outer(&mut self, at: Span, op: &str, args: &[Value]) {
         let axes = &self.builder.program().axes;
         let (l, r) = (self.builder.ty(args[0]).show(axes), self.builder.ty(args[1]).show(axes));
         let mut warning = Diagnostic::warning(format!("{l} and {r} share no axis: this makes an outer product"))
             .at(at)
-            .hint("if that is meant, nothing is wrong");
+            .hint(format!("if that is meant, write `{op}(x, y)`"));
         warning.calls = self.calls();
         if !self.warnings.iter().any(|w| w.place == warning.place) {
             self.warnings.push(warning);
         }
     }
 }
+
+/// Ops that no call in the text stands for.
+const HIDDEN: [&str; 4] = ["input", "param", "seed", "const"];
+
+const WINDOW: &str = "window[H = 2 * A + B - 1](x)";
 
 fn binary(op: Binary) -> Op {
     match op {

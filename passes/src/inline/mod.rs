@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 use pushforward_ir::ast::{self, Block, Function, Item, Model, Module, Name, Stmt, StmtKind};
 use pushforward_ir::axis::AxisId;
 use pushforward_ir::program::{Init, Local, Loss, Origin, Output, ParamDecl, Port};
+use pushforward_ir::verify::{origin_diagnostic, verify};
+use pushforward_ir::diag::Severity;
 use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Program, Span, Value};
 
 /// What the caller fixes.
@@ -51,13 +53,19 @@ pub fn run(libraries: &[&Module], module: &Module, bindings: &Bindings) -> Resul
     if let Some(model) = model.filter(|_| e.errors.is_empty()) {
         e.model(model);
     }
+    if e.errors.is_empty() {
+        e.results();
+        e.unused_parameters();
+    }
     if !e.errors.is_empty() {
+        // A warning may say what led to an error: an outer product gives a value axes that nobody expects.
+        e.errors.append(&mut e.warnings);
         return Err(e.errors);
     }
-    e.results();
-    match e.errors.is_empty() {
-        true => Ok(Inlined { program: e.builder.finish(), warnings: e.warnings }),
-        false => Err(e.errors),
+    let program = e.builder.finish();
+    match verify(&program) {
+        sound if sound.is_empty() => Ok(Inlined { program, warnings: e.warnings }),
+        broken => Err(broken),
     }
 }
 
@@ -94,12 +102,20 @@ struct Elaborator<'a> {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     activities: u32,
+    /// Sizes, options and axes of the text, and where each is declared first: a use before that gets a hint of its own.
+    ahead: BTreeMap<&'a str, Span>,
+    /// Expressions and rounds of repetitions so far.
+    work: usize,
+    /// Expressions around the present one, through all calls.
+    depth: usize,
 }
 
-/// Calls nested deeper than this are recursion, which the language does not have.
-const MAX_DEPTH: usize = 64;
-/// More values than this is a slip in a size.
-const MAX_VALUES: usize = 1_000_000;
+/// Expressions nest no deeper than this, counted through all calls: the stack bounds it.
+const MAX_DEPTH: usize = 400;
+/// More expressions than this, each round and each call counted, is a slip: a size, or calls that double at every level.
+const MAX_WORK: usize = 1_000_000;
+/// No tensor at the border has more elements: four terabytes of f32.
+const MAX_ELEMENTS: f64 = (1u64 << 40) as f64;
 
 impl<'a> Elaborator<'a> {
     fn new(bindings: &'a Bindings) -> Self {
@@ -114,6 +130,9 @@ impl<'a> Elaborator<'a> {
             errors: Vec::new(),
             warnings: Vec::new(),
             activities: 0,
+            ahead: BTreeMap::new(),
+            work: 0,
+            depth: 0,
         }
     }
 
@@ -129,19 +148,17 @@ impl<'a> Elaborator<'a> {
                         .hint("choose another name for the function"),
                 );
             }
-            if own && here.insert(name, f.name.at.0).is_some() {
-                self.second(&f.name, "function");
+            if let Some(first) = here.insert(name, f.name.at.0).filter(|_| own) {
+                self.second(&f.name, "function", Some(first));
             }
             self.functions.insert(name, f);
         }
     }
 
-    fn second(&mut self, name: &Name, what: &str) {
-        self.errors.push(
-            Diagnostic::error(format!("a second definition of {what} `{}`", name.text))
-                .at(name.at.0)
-                .hint("rename one of the two"),
-        );
+    fn second(&mut self, name: &Name, what: &str, first: Option<Span>) {
+        let mut error = Diagnostic::error(format!("a second definition of {what} `{}`", name.text)).at(name.at.0).hint("rename one of the two");
+        error.calls.extend(first.map(|first| (first, "first defined here".to_string())));
+        self.errors.push(error);
     }
 
     fn the_model(&mut self, module: &'a Module) -> Option<&'a Model> {
@@ -153,7 +170,11 @@ impl<'a> Elaborator<'a> {
                 None
             }
             [_, second, ..] => {
-                self.second(&second.name, "a model; a file has one:");
+                self.errors.push(
+                    Diagnostic::error(format!("`{}` is a second model; a file has one", second.name.text))
+                        .at(second.name.at.0)
+                        .hint("move it to a file of its own"),
+                );
                 None
             }
         }
@@ -180,9 +201,6 @@ impl<'a> Elaborator<'a> {
                 self.set_origin(name.at.0);
                 self.builder.op(pushforward_ir::Op::Input(index), &[])
             });
-            if self.frame().values.contains_key(&name.text) {
-                self.second(name, "input");
-            }
             self.frame_mut().values.insert(name.text.clone(), value);
         }
         if let Ok(Some(_)) = self.block(&model.body) {
@@ -211,6 +229,28 @@ impl<'a> Elaborator<'a> {
         }
     }
 
+    /// Warns of parameters that no loss and no output needs.
+    fn unused_parameters(&mut self) {
+        let program = self.builder.program();
+        let live = program.live();
+        for v in program.values().filter(|v| !live[v.0 as usize]) {
+            let pushforward_ir::Op::Param(i) = program.op(v) else { continue };
+            let name = &program.params[*i as usize].port.name;
+            let warning = origin_diagnostic(program, v, format!("no loss and no output depends on the parameter `{name}`"));
+            self.warnings.push(Diagnostic { severity: Severity::Warning, ..warning.hint("use it, or take it out") });
+        }
+    }
+
+    /// Counts one expression or round, and refuses what never ends.
+    fn count(&mut self, at: Span) -> Result<()> {
+        self.work += 1;
+        if self.work == MAX_WORK {
+            let message = format!("the model expands to more than {MAX_WORK} expressions");
+            self.error(at, message).hint("look for a large count in `repeat`, or for functions that call others several times, level after level");
+        }
+        if self.work < MAX_WORK { Ok(()) } else { Err(Failed) }
+    }
+
     // ---- statements
 
     fn block(&mut self, block: &'a Block) -> Result<Option<Value>> {
@@ -227,12 +267,6 @@ impl<'a> Elaborator<'a> {
 
     fn stmt(&mut self, stmt: &'a Stmt) -> Result<()> {
         let at = stmt.at.0;
-        if self.builder.program().nodes.len() > MAX_VALUES {
-            if !self.errors.iter().any(|e| e.message.contains("values")) {
-                self.error(at, format!("the program has more than {MAX_VALUES} values")).hint("a count of repetitions is too large");
-            }
-            return Err(Failed);
-        }
         match &stmt.kind {
             StmtKind::Axes(axes) => self.local_axes(axes),
             StmtKind::Param { name, ty, init, exact, decay } => self.param(name, ty, init, *exact, *decay),
@@ -271,17 +305,24 @@ impl<'a> Elaborator<'a> {
                     self.error(at, message).hint("replicate along axes of the value that stands before `along`");
                     return Err(Failed);
                 }
-                self.mark_loss(at, Loss { name, value, local: Some(Local { at: marked, along, copies }) })
+                let place = loss.result.as_ref().map_or(at, |e| e.at.0);
+                if copies.is_none() && !self.builder.program().depends(&[marked], |_| false)[value.0 as usize] {
+                    let message = format!("the local loss `{name}` does not depend on the value that it is a loss of");
+                    self.error(place, message).hint("compute it from the value between `local` and `along`");
+                    return Err(Failed);
+                }
+                self.mark_loss(place, Loss { name, value, local: Some(Local { at: marked, along, copies }) })
             }
             StmtKind::Loss { label, value } => {
                 let name = self.label(label.as_ref(), "loss")?;
-                let value = self.expr(value, None)?;
-                self.mark_loss(at, Loss { name, value, local: None })
+                let (place, value) = (value.at.0, self.expr(value, None)?);
+                self.mark_loss(place, Loss { name, value, local: None })
             }
             StmtKind::Repeat { counter, from, to, body } => {
                 let (from, to) = (self.whole(from)?, self.whole(to)?);
                 let mut outcome = Ok(());
                 for i in from..to {
+                    self.count(at)?;
                     self.frame_mut().counters.insert(counter.text.clone(), i);
                     match self.block(body) {
                         Ok(None) => {}
@@ -304,7 +345,7 @@ impl<'a> Elaborator<'a> {
                 let port = self.port(&name.text, ty)?;
                 self.check_type(value, ty)?;
                 if self.builder.program().output(&name.text).is_some() {
-                    self.second(name, "output");
+                    self.second(name, "output", None);
                     return Err(Failed);
                 }
                 self.builder.program_mut().outputs.push(Output { port, value });
@@ -318,12 +359,20 @@ impl<'a> Elaborator<'a> {
             self.error(at, format!("a second loss called `{}`", loss.name)).hint("give it a label: `loss other: ..;`");
             return Err(Failed);
         }
+        let ty = self.builder.ty(loss.value);
+        if !ty.dtype.is_float() {
+            let message = format!("the loss `{}` is {}, and a loss is a float", loss.name, ty.show(&self.builder.program().axes));
+            self.error(at, message).hint("convert it: `cast[f32](x)`");
+            return Err(Failed);
+        }
         self.builder.program_mut().losses.push(loss);
         Ok(())
     }
 
     fn param(&mut self, name: &Name, ty: &ast::TypeExpr, init: &ast::Init, exact: bool, decay: bool) -> Result<()> {
         let scoped = self.scoped(&name.text);
+        // Whatever fails below, its uses are not reported again.
+        self.frame_mut().values.insert(name.text.clone(), None);
         let port = self.port(&scoped, ty)?;
         let init = match init {
             ast::Init::Constant(s) => Init::Constant(self.scalar(s)?),
@@ -351,6 +400,18 @@ impl<'a> Elaborator<'a> {
 
     fn port(&mut self, name: &str, ty: &ast::TypeExpr) -> Result<Port> {
         let order = self.axis_list(&ty.axes)?;
+        let axes = &self.builder.program().axes;
+        if let Some((_, &twice)) = order.iter().enumerate().find(|(i, a)| order[..*i].contains(a)) {
+            let message = format!("`{name}` has the axis {} twice", axes[twice].name);
+            self.error(ty.at.0, message).hint("declare a second axis with `like`: `axis Q like P;`");
+            return Err(Failed);
+        }
+        let elements: f64 = order.iter().map(|&a| axes.size(a) as f64).product();
+        if elements > MAX_ELEMENTS {
+            let sizes: Vec<String> = order.iter().map(|&a| format!("{} = {}", axes[a].name, axes.size(a))).collect();
+            self.error(ty.at.0, format!("`{name}` would have {elements:e} elements")).hint(&format!("choose smaller sizes; now {}", sizes.join(", ")));
+            return Err(Failed);
+        }
         Ok(Port { name: name.to_string(), dtype: self.dtype(ty.dtype), order })
     }
 
