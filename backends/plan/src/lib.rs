@@ -2,5 +2,7 @@
 //! lifetimes, launches. It decides everything that targets have in common and spells no language.
 
 pub mod kernel;
+pub mod lower;
 
 pub use kernel::Plan;
+pub use lower::{LowerError, Options, lower};

@@ -1,0 +1,354 @@
+//! Fusion: which values are computed in one loop nest, which of them reach memory, and which are computed again where they are needed.
+//!
+//! A nest has *points*, and perhaps a *row*: the axes that its reductions remove. Values over all points are computed for each point, values
+//! over the points without the row once for each row. A producer joins its consumer's nest if it has the same points and row, or points that
+//! are the consumer's without the row, and if no third kernel would have to run between them. Nothing here knows a target, or what an op
+//! computes. Read [`clusters`] first.
+
+use std::collections::{BTreeSet, HashSet};
+
+use pushforward_ir::op::Class;
+use pushforward_ir::{AxisSet, Op, Program, Value};
+
+use super::prepare::{COPY, Prepared, Target, is_map};
+
+/// Index into [`Clusters::list`].
+pub type ClusterId = usize;
+
+/// What one kernel computes.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub kind: Kind,
+    /// In topological order. A matrix product or noise has one.
+    pub members: Vec<Value>,
+    /// All axes of the nest.
+    pub points: AxisSet,
+    /// The axes that its reductions remove; none in a nest of maps only.
+    pub row: AxisSet,
+    /// What it leaves behind: values that others read from memory, and outputs. None: nobody needs it.
+    pub roots: Vec<Value>,
+    /// What it computes for that, in topological order: members, and values of other nests that are computed again.
+    pub computes: Vec<Value>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Nest,
+    Gemm,
+    Noise,
+}
+
+/// All kernels of a program, and what of theirs reaches memory.
+pub struct Clusters {
+    /// Those that others took in have no members.
+    pub list: Vec<Cluster>,
+    /// Of each value; none for leaves and renamings.
+    pub of: Vec<Option<ClusterId>>,
+    /// Values that are in memory after their kernel has run.
+    pub stored: Vec<bool>,
+}
+
+/// No more values than this in one nest: registers and compile time are finite.
+const MOST_MEMBERS: usize = 160;
+/// A value is computed again rather than stored if that takes no more ops than this,
+const MOST_AGAIN: usize = 12;
+/// and reads no more than this many times its own elements.
+const MOST_READ: f64 = 1.5;
+
+/// Constants and indices: computed wherever they are used.
+pub fn is_free(op: &Op) -> bool {
+    matches!(op, Op::Const(_) | Op::Iota(_) | Op::Delta(_))
+}
+
+/// The value whose memory a renaming shows.
+pub fn source(program: &Program, v: Value) -> Value {
+    match program.op(v) {
+        Op::Rename(_) => source(program, program.args(v)[0]),
+        _ => v,
+    }
+}
+
+pub fn clusters(prepared: &Prepared) -> Clusters {
+    let mut fusion = Fusion::new(prepared);
+    fusion.fuse();
+    let (list, of) = (fusion.list, fusion.of);
+    let mut memory = Memory { prepared, list, of: &of, choice: vec![None; of.len()], stored: vec![false; of.len()] };
+    memory.run();
+    let Memory { list, stored, .. } = memory;
+    Clusters { list, of, stored }
+}
+
+struct Fusion<'a> {
+    prepared: &'a Prepared,
+    list: Vec<Cluster>,
+    of: Vec<Option<ClusterId>>,
+    /// Values that must come after: users of a value, and for readers of an updated parameter the update.
+    after: Vec<Vec<Value>>,
+    /// Parameters that are updated.
+    updated: HashSet<u32>,
+}
+
+impl<'a> Fusion<'a> {
+    fn new(prepared: &'a Prepared) -> Fusion<'a> {
+        let program = &prepared.program;
+        let mut fusion = Fusion {
+            prepared,
+            list: Vec::new(),
+            of: vec![None; program.nodes.len()],
+            after: after(prepared),
+            updated: updated(prepared),
+        };
+        for v in program.values() {
+            let op = program.op(v);
+            let axes = program.axes_of(v);
+            let (kind, points, row) = match op {
+                Op::Sum(over) | Op::Max(over) => (Kind::Nest, axes | *over, *over),
+                Op::Contract(_) => (Kind::Gemm, axes, AxisSet::EMPTY),
+                Op::Normal(_) => (Kind::Noise, axes, AxisSet::EMPTY),
+                op if is_map(op) => (Kind::Nest, axes, AxisSet::EMPTY),
+                _ => continue,
+            };
+            fusion.of[v.0 as usize] = Some(fusion.list.len());
+            fusion.list.push(Cluster { kind, members: vec![v], points, row, roots: Vec::new(), computes: Vec::new() });
+        }
+        fusion
+    }
+
+    fn fuse(&mut self) {
+        let program = &self.prepared.program;
+        // Reductions first: what they sum is larger than what they give, and must not reach memory on the way.
+        for reductions in [true, false] {
+            for v in program.values() {
+                if matches!(program.op(v).class(), Class::Reduce) != reductions {
+                    continue;
+                }
+                for &a in program.args(v) {
+                    if let (Some(from), Some(to)) = (self.of[a.0 as usize], self.of[v.0 as usize]) {
+                        self.merge(from, to);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Joins two clusters, if that is possible.
+    fn merge(&mut self, from: ClusterId, to: ClusterId) {
+        let (a, b) = (&self.list[from], &self.list[to]);
+        if from == to || a.kind != Kind::Nest || b.kind != Kind::Nest || a.members.len() + b.members.len() > MOST_MEMBERS {
+            return;
+        }
+        let Some((points, row)) = joint(a, b) else { return };
+        if self.reads_renamed(from, to) || self.detour(from, to) {
+            return;
+        }
+        let moved = std::mem::take(&mut self.list[from].members);
+        moved.iter().for_each(|v| self.of[v.0 as usize] = Some(to));
+        let cluster = &mut self.list[to];
+        cluster.members.extend(moved);
+        cluster.members.sort_unstable();
+        (cluster.points, cluster.row) = (points, row);
+    }
+
+    /// Whether a path leads from `from` to `to` through another cluster.
+    fn detour(&self, from: ClusterId, to: ClusterId) -> bool {
+        let last = *self.list[to].members.last().expect("clusters have members");
+        let mut seen: HashSet<ClusterId> = HashSet::from([from, to]);
+        let mut open: Vec<Value> = self.list[from].members.clone();
+        let mut first = true;
+        while !open.is_empty() {
+            let mut next = Vec::new();
+            for v in open.drain(..) {
+                for &user in &self.after[v.0 as usize] {
+                    let cluster = self.of[user.0 as usize];
+                    match cluster {
+                        Some(c) if c == to && !first => return true,
+                        Some(c) if c == from || c == to => {}
+                        // Everything that leads to `to` stands before its last member.
+                        Some(c) if self.list[c].members[0] < last && seen.insert(c) => next.extend(&self.list[c].members),
+                        Some(_) => {}
+                        // A renaming is no kernel, but what uses it is.
+                        None => unreachable!("`after` lists values of kernels only"),
+                    }
+                }
+            }
+            open = next;
+            first = false;
+        }
+        false
+    }
+
+    /// Whether one of the two would read through a renaming what it computes or updates itself: other elements than those at hand.
+    fn reads_renamed(&self, from: ClusterId, to: ClusterId) -> bool {
+        let program = &self.prepared.program;
+        let members = || self.list[from].members.iter().chain(&self.list[to].members).copied();
+        let updates: Vec<u32> = members().filter_map(|v| self.update_of(v)).collect();
+        let renamed = members().flat_map(|v| program.args(v)).filter(|&&a| matches!(program.op(a), Op::Rename(_)));
+        renamed.map(|&a| source(program, a)).any(|s| match program.op(s) {
+            Op::Param(p) => updates.contains(p),
+            _ => self.of[s.0 as usize].is_some_and(|c| c == from || c == to),
+        })
+    }
+
+    fn update_of(&self, v: Value) -> Option<u32> {
+        let program = &self.prepared.program;
+        if *program.op(v) != COPY {
+            return None;
+        }
+        let mut targets = self.prepared.targets.iter().zip(&program.outputs);
+        targets.find_map(|(t, out)| match *t {
+            Target::State(p) if out.value == v && self.updated.contains(&(p as u32)) => Some(p as u32),
+            Target::State(_) | Target::Output(_) => None,
+        })
+    }
+}
+
+/// Points and row of two nests in one.
+fn joint(a: &Cluster, b: &Cluster) -> Option<(AxisSet, AxisSet)> {
+    let once = |c: &Cluster| c.points - c.row;
+    match (a.row.is_empty(), b.row.is_empty()) {
+        (true, true) => (a.points == b.points).then_some((a.points, a.row)),
+        (false, false) => (a.points == b.points && a.row == b.row).then_some((a.points, a.row)),
+        (true, false) => (a.points == b.points || a.points == once(b)).then_some((b.points, b.row)),
+        (false, true) => (b.points == a.points || b.points == once(a)).then_some((a.points, a.row)),
+    }
+}
+
+fn updated(prepared: &Prepared) -> HashSet<u32> {
+    let state = |t: &Target| match t {
+        Target::State(p) => Some(*p as u32),
+        Target::Output(_) => None,
+    };
+    prepared.targets.iter().filter_map(state).collect()
+}
+
+/// For each value, the values of kernels that must come after it: its users, seen through renamings, and for readers of a parameter that is
+/// updated the update.
+pub fn after(prepared: &Prepared) -> Vec<Vec<Value>> {
+    let program = &prepared.program;
+    let mut after: Vec<Vec<Value>> = vec![Vec::new(); program.nodes.len()];
+    let mut update: Vec<Option<Value>> = vec![None; program.params.len()];
+    for (target, out) in prepared.targets.iter().zip(&program.outputs) {
+        if let Target::State(p) = target {
+            update[*p] = Some(out.value);
+        }
+    }
+    for v in program.values().filter(|&v| !matches!(program.op(v), Op::Rename(_))) {
+        for &a in program.args(v) {
+            let a = source(program, a);
+            after[a.0 as usize].push(v);
+            if let Op::Param(p) = program.op(a)
+                && let Some(update) = update[*p as usize].filter(|&u| u != v)
+            {
+                after[v.0 as usize].push(update);
+            }
+        }
+    }
+    after
+}
+
+// ---- memory
+
+/// What to do with a value that another kernel needs.
+#[derive(Clone, Debug)]
+enum Choice {
+    /// It is in memory.
+    Store,
+    /// It is computed again, from these values in memory, by this many ops.
+    Again { leaves: Vec<Value>, ops: usize },
+}
+
+struct Memory<'a> {
+    prepared: &'a Prepared,
+    list: Vec<Cluster>,
+    of: &'a [Option<ClusterId>],
+    choice: Vec<Option<Choice>>,
+    stored: Vec<bool>,
+}
+
+impl Memory<'_> {
+    /// Decides which values are stored, and with that what each cluster computes.
+    fn run(&mut self) {
+        let program = &self.prepared.program;
+        let updated = updated(self.prepared);
+        let mut forced = vec![false; program.nodes.len()];
+        for v in program.values() {
+            let op = program.op(v);
+            // Operands of matrix products, of noise and of renamings, and what those kernels give.
+            if matches!(op, Op::Contract(_) | Op::Normal(_) | Op::Rename(_)) {
+                program.args(v).iter().for_each(|&a| forced[source(program, a).0 as usize] = true);
+            }
+        }
+        for v in program.values() {
+            self.choice[v.0 as usize] = Some(self.choose(v, forced[v.0 as usize], &updated));
+        }
+        // From the results down: what is needed outside of its cluster, and is not computed again, is stored.
+        let mut open: Vec<ClusterId> = Vec::new();
+        for out in &program.outputs {
+            let c = self.of[out.value.0 as usize].expect("outputs are values of kernels");
+            self.list[c].roots.push(out.value);
+            open.push(c);
+        }
+        let mut computes: Vec<BTreeSet<Value>> = vec![BTreeSet::new(); self.list.len()];
+        while let Some(c) = open.pop() {
+            let mut stack: Vec<Value> = self.list[c].roots.clone();
+            while let Some(v) = stack.pop() {
+                if !computes[c].insert(v) {
+                    continue;
+                }
+                for &a in program.args(v) {
+                    let s = source(program, a);
+                    let Some(home) = self.of[s.0 as usize] else { continue };
+                    let own = home == c && self.list[c].kind == Kind::Nest;
+                    if s == a && (own || matches!(self.choice[s.0 as usize], Some(Choice::Again { .. }))) {
+                        stack.push(a);
+                    } else if !self.stored[s.0 as usize] {
+                        self.stored[s.0 as usize] = true;
+                        self.list[home].roots.push(s);
+                        open.push(home);
+                    }
+                }
+            }
+        }
+        for (cluster, computes) in self.list.iter_mut().zip(computes) {
+            cluster.computes = computes.into_iter().collect();
+            cluster.roots.sort_unstable();
+            cluster.roots.dedup();
+        }
+    }
+
+    fn choose(&self, v: Value, forced: bool, updated: &HashSet<u32>) -> Choice {
+        let program = &self.prepared.program;
+        let op = program.op(v);
+        match op {
+            Op::Input(_) => return Choice::Again { leaves: vec![v], ops: 0 },
+            // Its numbers are new ones after the update.
+            Op::Param(p) if updated.contains(p) => return Choice::Store,
+            Op::Param(_) => return Choice::Again { leaves: vec![v], ops: 0 },
+            op if is_free(op) => return Choice::Again { leaves: Vec::new(), ops: 0 },
+            op if !is_map(op) || forced || *op == COPY => return Choice::Store,
+            _ => {}
+        }
+        let mut leaves: Vec<Value> = Vec::new();
+        let mut ops = 1;
+        for &a in program.args(v) {
+            match self.choice[a.0 as usize].as_ref().expect("operands come first") {
+                // What reads a parameter that is updated has to run before, and so in its own kernel.
+                Choice::Store if matches!(program.op(source(program, a)), Op::Param(p) if updated.contains(p)) => return Choice::Store,
+                Choice::Store => leaves.push(a),
+                Choice::Again { leaves: l, ops: n } => {
+                    leaves.extend(l);
+                    ops += n;
+                }
+            }
+        }
+        leaves.sort_unstable();
+        leaves.dedup();
+        let count = |v: Value| program.axes.count(program.axes_of(v)) as f64;
+        let read: f64 = leaves.iter().map(|&l| count(l)).sum();
+        let slow = matches!(op, Op::Exp | Op::Log | Op::Tanh) && read > 0.25 * count(v);
+        match ops <= MOST_AGAIN && read <= MOST_READ * count(v) && !slow {
+            true => Choice::Again { leaves, ops },
+            false => Choice::Store,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! From a flat program to a plan: prepare, fuse, lay out, spell loop nests and matrix products, order, allocate. Each step is a file and
+//! decides one thing; [`lower`] is their order. Nothing here knows a model or a target.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `prepare.rs` | how ops that no target has are written with others |
+//! | `cluster.rs` | what one kernel computes, and what reaches memory |
+//! | `place.rs` | layouts |
+//! | `nest.rs` | the sections of a loop nest, its lanes, what it keeps |
+//! | `gemm.rs` | dimensions of a matrix product, and where it is cut |
+//! | `schedule.rs` | the order of launches, stages, slices |
+//! | `memory.rs` | where temporaries lie |
+//! | `name.rs` | what kernels are called |
+
+mod cluster;
+mod gemm;
+mod memory;
+mod name;
+mod nest;
+mod place;
+mod prepare;
+mod schedule;
+
+use std::collections::HashMap;
+
+use pushforward_ir::axis::AxisId;
+use pushforward_ir::{Op, Program, Value};
+
+use crate::kernel::*;
+use cluster::{Cluster, Clusters, Kind};
+use nest::{Lowered, Store};
+use place::Layouts;
+use prepare::Target;
+
+pub use memory::writes;
+
+/// What a plan can be asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Run what is independent from example to example on one slice of the batch before the next.
+    pub slices: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { slices: true }
+    }
+}
+
+/// Why a program has no plan.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LowerError {
+    #[error("the program is not sound, so it cannot be planned: {0}")]
+    Unsound(String),
+    #[error("`{name}` would take {elements} elements, more than can be addressed; choose smaller sizes or a smaller batch")]
+    TooLarge { name: String, elements: String },
+}
+
+/// The plan of `program`.
+pub fn lower(program: &Program, options: &Options) -> Result<Plan, LowerError> {
+    if let Some(fault) = pushforward_ir::verify::verify(program).first() {
+        return Err(LowerError::Unsound(fault.message.clone()));
+    }
+    addressable(program)?;
+    let prepared = prepare::run(program);
+    let clusters = cluster::clusters(&prepared);
+    let mut layouts = Layouts::new(program, &prepared, &clusters);
+    let program = &prepared.program;
+    let orders = place::orders(program);
+
+    let mut kernels: Vec<Option<(Kernel, Vec<BufferId>, u32)>> = Vec::new();
+    let mut by_example = Vec::new();
+    for cluster in &clusters.list {
+        if cluster.roots.is_empty() {
+            kernels.push(None);
+            by_example.push(None);
+            continue;
+        }
+        let (lowered, stream) = match cluster.kind {
+            Kind::Nest => (nest::nest(program, cluster, &layouts, stores(&prepared, &clusters, cluster, &layouts), &order(program, cluster, &orders)), 0),
+            Kind::Gemm => (product(program, cluster, &layouts), 0),
+            Kind::Noise => noise(program, cluster, &layouts),
+        };
+        by_example.push(Some(options.slices && lowered.by_example));
+        let Lowered { body, args, buffers, .. } = lowered;
+        let kernel = Kernel { name: String::new(), about: name::about(program, cluster), args, body };
+        kernels.push(Some((kernel, buffers, stream)));
+    }
+    let groups = schedule::schedule(program, &clusters, &cluster::after(&prepared), &by_example);
+
+    let mut plan = Plan { name: program.name.clone(), buffers: std::mem::take(&mut layouts.buffers), kernels: Vec::new(), stages: Vec::new(), arena_bytes: 0 };
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for group in groups {
+        let batch = program.batch.filter(|_| group.by_example);
+        let of: Vec<&Kernel> = group.clusters.iter().map(|&c| &kernels[c].as_ref().expect("only live clusters are scheduled").0).collect();
+        let slice = batch.map(|n| {
+            let size = program.axes.size(n);
+            Slice { axis: program.axes[n].name.clone(), size, chunk: schedule::chunk(size, &of) }
+        });
+        let mut launches = Vec::new();
+        for &c in &group.clusters {
+            let (kernel, args, stream) = kernels[c].as_ref().expect("only live clusters are scheduled");
+            let key = format!("{:?} {:?}", kernel.args, kernel.body);
+            let number = *known.entry(key).or_insert_with(|| {
+                let name = name::unique(&name::name(program, &clusters.list[c], &kernel.body), &plan.kernels);
+                plan.kernels.push(Kernel { name, ..kernel.clone() });
+                plan.kernels.len() - 1
+            });
+            let part = if slice.is_some() { 0 } else { part(&plan.kernels[number]) };
+            launches.push(Launch { kernel: number, args: args.clone(), stream: *stream, part });
+        }
+        plan.stages.push(Stage { slice, launches });
+    }
+    memory::allocate(&mut plan);
+    Ok(plan)
+}
+
+/// Sizes whose products do not fit a machine word have no plan.
+fn addressable(program: &Program) -> Result<(), LowerError> {
+    for v in program.values() {
+        let axes = program.axes.in_order(program.axes_of(v));
+        let bytes = axes.iter().try_fold(8usize, |n, &a| n.checked_mul(program.axes.size(a)));
+        if bytes.is_none_or(|n| n > isize::MAX as usize) {
+            let elements = axes.iter().map(|&a| program.axes.size(a).to_string()).collect::<Vec<_>>().join(" * ");
+            return Err(LowerError::TooLarge { name: format!("{v:?}: {}", program.ty(v).show(&program.axes)), elements });
+        }
+    }
+    Ok(())
+}
+
+/// The order of a nest's loops: that of its largest result in memory; the examples first.
+fn order(program: &Program, cluster: &Cluster, orders: &[Vec<AxisId>]) -> Vec<AxisId> {
+    let leading = cluster.roots.iter().max_by_key(|&&v| (program.axes_of(v).len(), std::cmp::Reverse(v))).expect("a live cluster has roots");
+    let mut order = orders[leading.0 as usize].clone();
+    let rest = program.axes.in_order(cluster.points).into_iter().filter(|a| !order.contains(a)).collect::<Vec<_>>();
+    order.extend(rest);
+    order.sort_by_key(|a| Some(*a) != program.batch);
+    order
+}
+
+/// Where the roots of a nest go: to memory of their own, and to outputs.
+fn stores(prepared: &prepare::Prepared, clusters: &Clusters, cluster: &Cluster, layouts: &Layouts) -> Vec<Store> {
+    let program = &prepared.program;
+    let mut stores = Vec::new();
+    for &value in &cluster.roots {
+        let home = layouts.locate(value).filter(|_| clusters.stored[value.0 as usize]);
+        let mut seen = home.as_ref().map(|h| h.buffer);
+        stores.extend(home.map(|at| Store { value, at, in_place: false }));
+        for ((target, out), at) in prepared.targets.iter().zip(&program.outputs).zip(&layouts.targets) {
+            if out.value == value && seen != Some(at.buffer) {
+                seen = seen.or(Some(at.buffer));
+                stores.push(Store { value, at: at.clone(), in_place: matches!(target, Target::State(_)) });
+            }
+        }
+    }
+    stores
+}
+
+fn product(program: &Program, cluster: &Cluster, layouts: &Layouts) -> Lowered {
+    let v = cluster.roots[0];
+    let Op::Contract(over) = program.op(v) else { unreachable!("clusters of this kind hold a contraction") };
+    let operand = |v: Value| {
+        let at = layouts.locate(v).expect("operands of matrix products are in memory");
+        gemm::Operand { axes: program.axes_of(v), at }
+    };
+    let [x, y] = program.args(v)[..] else { unreachable!("prepared: two factors") };
+    let (x, y, c) = (operand(x), operand(y), operand(v));
+    let dtype: ElementType = program.ty(v).dtype.into();
+    let (mut gemm, swapped) = gemm::gemm(&program.axes, dtype, &x, &y, &c, *over, program.batch);
+    let (a, b) = if swapped { (&y, &x) } else { (&x, &y) };
+    let batch = program.batch.filter(|n| c.axes.contains(*n));
+    let own = |l: &place::Located| l.batch.is_none() || l.batch == batch;
+    let cut_by_example = batch.is_some_and(|n| {
+        let size = program.axes.size(n);
+        match gemm.cut {
+            Cut::Batch(i) => gemm.batch[i].size == size && gemm.batch[i].axis == program.axes[n].name,
+            Cut::M { per } => gemm.m.axes.split('*').next() == Some(&program.axes[n].name) && gemm.m.size == size * per,
+            Cut::N { per } => gemm.n.axes.split('*').next() == Some(&program.axes[n].name) && gemm.n.size == size * per,
+            Cut::None => false,
+        }
+    });
+    let by_example = cut_by_example && own(&a.at) && own(&b.at);
+    let read = Arg { dtype, access: Access::Read };
+    let write = Arg { dtype, access: Access::Write };
+    // A value times itself is one argument.
+    let (args, buffers) = if a.at.buffer == b.at.buffer {
+        (gemm.b, gemm.c) = (0, 1);
+        (vec![read, write], vec![a.at.buffer, c.at.buffer])
+    } else {
+        (vec![read.clone(), read, write], vec![a.at.buffer, b.at.buffer, c.at.buffer])
+    };
+    Lowered { body: Body::Gemm(gemm), args, buffers, by_example }
+}
+
+fn noise(program: &Program, cluster: &Cluster, layouts: &Layouts) -> (Lowered, u32) {
+    let v = cluster.roots[0];
+    let Op::Normal(noise) = program.op(v) else { unreachable!("clusters of this kind hold noise") };
+    let located = |v: Value| layouts.locate(v).expect("noise, seed and step are in memory").buffer;
+    let [seed, step] = program.args(v)[..] else { unreachable!("typed: seed and step") };
+    let size = |a: AxisId| program.axes.size(a);
+    let elements: Vec<AxisId> = noise.order.iter().copied().filter(|&a| Some(a) != noise.direction).collect();
+    let (steps, rest) = match elements.split_first() {
+        Some((&first, rest)) => (size(first), rest),
+        None => (1, &[][..]),
+    };
+    let dtype: ElementType = noise.dtype.into();
+    let body = Body::Normals(Normals { dtype, steps, per: rest.iter().map(|&a| size(a)).product(), directions: noise.direction.map_or(1, size) });
+    let scalar = Arg { dtype: ElementType::I32, access: Access::Read };
+    let args = vec![Arg { dtype, access: Access::Write }, scalar.clone(), scalar];
+    let buffers = vec![located(v), located(seed), located(step)];
+    let by_example = program.batch.is_some() && elements.first() == program.batch.as_ref();
+    (Lowered { body, args, buffers, by_example }, noise.stream)
+}
+
+/// Steps of a kernel's cut axis that one part takes, in a stage without slices: some [`WORK`] of work, so that threads wait for nothing, and
+/// no fewer parts than can be had by that.
+fn part(kernel: &Kernel) -> usize {
+    let (steps, work) = match &kernel.body {
+        Body::Loops(l) => {
+            let points: usize = l.outer.iter().chain(&l.row).map(|l| l.size).product();
+            (l.outer.first().map_or(1, |l| l.size), points)
+        }
+        Body::Gemm(g) => {
+            let loops: usize = g.batch.iter().chain(&g.more_k).map(|l| l.size).product();
+            let steps = match g.cut {
+                Cut::Batch(i) => g.batch[i].size,
+                Cut::M { per } => g.m.size / per,
+                Cut::N { per } => g.n.size / per,
+                Cut::None => 1,
+            };
+            (steps, loops * g.m.size * g.n.size * g.k.size / 32)
+        }
+        Body::Normals(n) => (n.steps, 4 * n.steps * n.per * n.directions),
+    };
+    let parts = (work / WORK).clamp(1, MOST_PARTS);
+    steps.div_ceil(parts).max(1)
+}
+
+/// Elements of a loop nest that are worth a task of their own.
+const WORK: usize = 16 * 1024;
+/// More tasks than this only cost.
+const MOST_PARTS: usize = 32;

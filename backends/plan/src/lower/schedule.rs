@@ -1,0 +1,95 @@
+//! The order of launches, and which of them run example by example. Kernels that are pure maps over the batch run as long as there are any,
+//! one slice of the examples after the other; what mixes examples (weight gradients, batch statistics) runs whole. It moves no data and
+//! chooses no kernel. Read [`schedule`] first.
+
+use std::collections::BTreeSet;
+
+use pushforward_ir::{Program, Value};
+
+use super::cluster::{ClusterId, Clusters};
+use crate::kernel::{Body, Kernel};
+
+/// A run of clusters, in order; `by_example`: one slice of the batch after the other.
+pub struct Group {
+    pub clusters: Vec<ClusterId>,
+    pub by_example: bool,
+}
+
+/// `by_example[c]`: whether cluster c may run example by example; none for clusters that compute nothing.
+pub fn schedule(program: &Program, clusters: &Clusters, after: &[Vec<Value>], by_example: &[Option<bool>]) -> Vec<Group> {
+    let count = clusters.list.len();
+    let mut users: Vec<BTreeSet<ClusterId>> = vec![BTreeSet::new(); count];
+    let mut waits: Vec<BTreeSet<ClusterId>> = vec![BTreeSet::new(); count];
+    let live = |c: ClusterId| by_example[c].is_some();
+    for (c, cluster) in clusters.list.iter().enumerate().filter(|(c, _)| live(*c)) {
+        let mut need = |before: ClusterId| {
+            if before != c && live(before) {
+                waits[c].insert(before);
+                users[before].insert(c);
+            }
+        };
+        for &v in &cluster.computes {
+            for &a in program.args(v) {
+                if let Some(before) = clusters.of[super::cluster::source(program, a).0 as usize]
+                    && !cluster.computes.contains(&a)
+                {
+                    need(before);
+                }
+            }
+        }
+    }
+    // A reader of a parameter comes before its update.
+    for c in (0..count).filter(|&c| live(c)) {
+        for &v in &clusters.list[c].computes {
+            for &later in &after[v.0 as usize] {
+                let is_user = program.args(later).iter().any(|&a| super::cluster::source(program, a) == v);
+                let Some(d) = clusters.of[later.0 as usize].filter(|&d| !is_user && d != c && live(d)) else { continue };
+                waits[d].insert(c);
+                users[c].insert(d);
+            }
+        }
+    }
+    // The first value decides between clusters that are ready: the order in which the program was written.
+    let key = |c: ClusterId| (clusters.list[c].roots.first().copied(), c);
+    let mut ready: BTreeSet<(Option<Value>, ClusterId)> = (0..count).filter(|&c| live(c) && waits[c].is_empty()).map(key).collect();
+    let mut groups: Vec<Group> = Vec::new();
+    while let Some(&first) = ready.first() {
+        let sliced = ready.iter().copied().find(|&(_, c)| by_example[c] == Some(true));
+        let (next, by_example) = sliced.map_or((first, false), |s| (s, true));
+        ready.remove(&next);
+        let c = next.1;
+        match groups.last_mut() {
+            Some(group) if by_example && group.by_example => group.clusters.push(c),
+            _ => groups.push(Group { clusters: vec![c], by_example }),
+        }
+        for &u in &users[c] {
+            waits[u].remove(&c);
+            if waits[u].is_empty() {
+                ready.insert(key(u));
+            }
+        }
+    }
+    groups
+}
+
+/// Examples of a slice: enough rows for its matrix products to run well, or numbers for its loop nests, but no more slices than examples.
+pub fn chunk(examples: usize, kernels: &[&Kernel]) -> usize {
+    let rows = kernels.iter().filter_map(|k| match &k.body {
+        // Of the products that share their right factor among all examples: those whose rows are examples.
+        Body::Gemm(g) => Some((g.m.size * g.n.size * g.k.size, g)),
+        Body::Loops(_) | Body::Normals(_) => None,
+    });
+    let rows = rows.max_by_key(|r| r.0).map(|(_, g)| match g.cut {
+        crate::kernel::Cut::M { per } => per,
+        crate::kernel::Cut::N { per } => per,
+        crate::kernel::Cut::Batch(_) | crate::kernel::Cut::None => g.m.size.max(g.n.size),
+    });
+    let each = match rows {
+        Some(rows) => ROWS.div_ceil(rows.max(1)),
+        None => 4,
+    };
+    each.clamp(1, examples.div_ceil(2).max(1))
+}
+
+/// Rows of a matrix product below which it does not run well.
+const ROWS: usize = 64;
