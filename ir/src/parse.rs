@@ -1132,7 +1132,7 @@ impl Binary {
         }
     }
 
-    pub(crate) const ALL: [(Binary, &'static str); 12] = [
+    pub const ALL: [(Binary, &'static str); 12] = [
         (Binary::Or, "|"),
         (Binary::And, "&"),
         (Binary::Lt, "<"),

@@ -11,11 +11,18 @@ use pushforward_ir::axis::AxisId;
 use pushforward_ir::program::rebuild;
 use pushforward_ir::{AxisSet, Builder, Op, Program, Value};
 
-use crate::util::{Renames, rename_op};
+use crate::util::{Renames, expand, rename_op};
 
 pub fn run(program: &Program) -> Program {
     let folded = rebuild(program, |b, v, args| make(b, program.op(v), args));
-    crate::dce::run(&folded)
+    // A value that turns out constant along an axis loses it; at the border it is written out again.
+    let mut outputs = folded.outputs.clone();
+    let mut b = Builder::new(folded);
+    for output in &mut outputs {
+        output.value = expand(&mut b, output.value, output.port.ty().axes);
+    }
+    b.program_mut().outputs = outputs;
+    crate::dce::run(&b.finish())
 }
 
 /// `op(x..)` in normal form; operands are in normal form.

@@ -314,7 +314,7 @@ impl<'a> Elaborator<'a> {
         let shown = pushforward_ir::print::scalar(s);
         let mut named = Vec::new();
         self.names_in(s, &mut named);
-        let problem = if value > LARGEST { format!("more than {LARGEST}") } else { "no whole number of at least 1".to_string() };
+        let problem = if value.is_finite() && value > LARGEST { format!("more than {LARGEST}") } else { "no whole number of at least 1".to_string() };
         let message = format!("axis `{}` = {shown} would have the size {value}, which is {problem}", name.text);
         let advice = match &s.kind {
             ScalarKind::Binary(ScalarOp::Div, ..) if value.is_finite() => "choose sizes so that the division leaves no remainder",

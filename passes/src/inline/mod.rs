@@ -59,7 +59,9 @@ pub fn run(libraries: &[&Module], module: &Module, bindings: &Bindings) -> Resul
     }
     if !e.errors.is_empty() {
         // A warning may say what led to an error: an outer product gives a value axes that nobody expects.
-        e.errors.append(&mut e.warnings);
+        let elsewhere = |w: &Diagnostic| !e.errors.iter().any(|error| error.place == w.place);
+        let warnings: Vec<Diagnostic> = e.warnings.into_iter().filter(elsewhere).collect();
+        e.errors.extend(warnings);
         return Err(e.errors);
     }
     let program = e.builder.finish();
