@@ -26,7 +26,11 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
 /// Words in sources that a layer never has, beside tests and examples, and what it never does.
 const ABSENT: &[(&[&str], &[&str], &str)] = &[
     (&["ir", "passes", "backends/plan", "backends/cpu"], &["std::fs", "std::io", "File::open"], "touches no files"),
-    (&["ir", "passes", "backends/plan"], &["std::env", "std::thread", "Instant::now", "SystemTime"], "depends on nothing but its arguments"),
+    (
+        &["ir", "passes", "backends/plan"],
+        &["std::env", "std::thread", "Instant::now", "SystemTime"],
+        "depends on nothing but its arguments",
+    ),
     (&["ir", "passes", "backends/plan"], &["println!", "eprintln!", "print!("], "prints nothing"),
 ];
 
@@ -105,7 +109,10 @@ fn layers_never_do_what_is_not_theirs() {
 #[test]
 fn unsafe_code_stands_where_the_list_says() {
     let lints = manifest(".");
-    assert!(lints.contains("[workspace.lints.rust]\nunsafe_code = \"deny\""), "the root manifest no longer denies `unsafe_code` for the workspace");
+    assert!(
+        lints.contains("[workspace.lints.rust]\nunsafe_code = \"deny\""),
+        "the root manifest no longer denies `unsafe_code` for the workspace"
+    );
     let mut found = BTreeSet::new();
     for (folder, _) in MAY_USE {
         assert!(manifest(folder).contains("[lints]\nworkspace = true"), "`{folder}/Cargo.toml` does not take the workspace's lints");
@@ -118,7 +125,10 @@ fn unsafe_code_stands_where_the_list_says() {
     }
     let listed: BTreeSet<String> = UNSAFE.iter().map(|(file, _)| file.to_string()).collect();
     for file in found.difference(&listed) {
-        panic!("{file} allows `unsafe`; only [{}] may. If it must, add it to the list in tests/layering.rs with the reason", listed.iter().cloned().collect::<Vec<_>>().join(", "));
+        panic!(
+            "{file} allows `unsafe`; only [{}] may. If it must, add it to the list in tests/layering.rs with the reason",
+            listed.iter().cloned().collect::<Vec<_>>().join(", ")
+        );
     }
     for file in listed.difference(&found) {
         panic!("{file} stands in the list of files with `unsafe` but needs none: take it out");

@@ -167,9 +167,17 @@ pub enum ExprKind {
     Unary(Unary, Box<Expr>),
     Binary(Binary, Box<Expr>, Box<Expr>),
     /// `label: name[axes](args)`: an op or a function.
-    Call { label: Option<Name>, name: Name, axes: AxisArgs, args: Vec<Expr> },
+    Call {
+        label: Option<Name>,
+        name: Name,
+        axes: AxisArgs,
+        args: Vec<Expr>,
+    },
     /// `match norm { local => x, none => y }` on an option.
-    Match { option: Name, arms: Vec<(Name, Expr)> },
+    Match {
+        option: Name,
+        arms: Vec<(Name, Expr)>,
+    },
 }
 
 impl PartialEq for ExprKind {
@@ -181,7 +189,9 @@ impl PartialEq for ExprKind {
             (Size(a), Size(b)) => a == b,
             (Unary(o, a), Unary(p, b)) => o == p && a == b,
             (Binary(o, a, c), Binary(p, b, d)) => o == p && a == b && c == d,
-            (Call { label, name, axes, args }, Call { label: l, name: n, axes: x, args: a }) => label == l && name == n && axes == x && args == a,
+            (Call { label, name, axes, args }, Call { label: l, name: n, axes: x, args: a }) => {
+                label == l && name == n && axes == x && args == a
+            }
             (Match { option, arms }, Match { option: o, arms: a }) => option == o && arms == a,
             (Name(_) | Number(..) | Size(_) | Unary(..) | Binary(..) | Call { .. } | Match { .. }, _) => false,
         }
@@ -223,6 +233,42 @@ pub enum Binary {
     Sub,
     Mul,
     Div,
+}
+
+impl Binary {
+    pub fn compares(self) -> bool {
+        match self {
+            Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge | Binary::Eq | Binary::Ne => true,
+            Binary::Or | Binary::And | Binary::Add | Binary::Sub | Binary::Mul | Binary::Div => false,
+        }
+    }
+
+    /// Operators of a higher level bind more tightly.
+    pub fn level(self) -> u8 {
+        match self {
+            Binary::Or => 0,
+            Binary::And => 1,
+            Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge | Binary::Eq | Binary::Ne => 2,
+            Binary::Add | Binary::Sub => 3,
+            Binary::Mul | Binary::Div => 4,
+        }
+    }
+
+    /// Every operator with its spelling.
+    pub const ALL: [(Binary, &'static str); 12] = [
+        (Binary::Or, "|"),
+        (Binary::And, "&"),
+        (Binary::Lt, "<"),
+        (Binary::Le, "<="),
+        (Binary::Gt, ">"),
+        (Binary::Ge, ">="),
+        (Binary::Eq, "=="),
+        (Binary::Ne, "!="),
+        (Binary::Add, "+"),
+        (Binary::Sub, "-"),
+        (Binary::Mul, "*"),
+        (Binary::Div, "/"),
+    ];
 }
 
 /// Arithmetic on sizes, evaluated when sizes are bound.

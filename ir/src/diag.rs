@@ -1,4 +1,4 @@
-//! Diagnostics: what is wrong, where, through which calls, and what to do. Rendering is here; printing to a terminal is the caller's.
+//! Diagnostics: what is wrong, where, through which calls, and what to do. They are data; how they look on a terminal is the caller's.
 
 use std::fmt;
 

@@ -6,7 +6,8 @@
 //! Read [`to_module`].
 
 use crate::ast::{
-    self, At, AxisArgs, AxisDef, Binary, Block, Expr, ExprKind, Item, Model, Module, Name, Scalar, ScalarKind, Stmt, StmtKind, TypeExpr, Unary,
+    self, At, AxisArgs, AxisDef, Binary, Block, Expr, ExprKind, Item, Model, Module, Name, Scalar, ScalarKind, Stmt, StmtKind, TypeExpr,
+    Unary,
 };
 use crate::axis::{AxisId, AxisSet};
 use crate::op::{Number, Op};
@@ -20,7 +21,11 @@ pub fn to_module(program: &Program) -> Module {
     let mut items: Vec<Item> = program.axes.ids().map(|a| Item::Axes(vec![cx.axis_def(a)])).collect();
     let mut stmts: Vec<StmtKind> = program.params.iter().map(|p| cx.param(p)).collect();
     let computed = program.values().filter(|&v| !matches!(program.op(v), Op::Input(_) | Op::Param(_)));
-    stmts.extend(computed.map(|v| StmtKind::Let { name: name(&cx.values[v.0 as usize]), ty: Some(cx.type_expr(program.ty(v))), value: cx.node(v) }));
+    stmts.extend(computed.map(|v| StmtKind::Let {
+        name: name(&cx.values[v.0 as usize]),
+        ty: Some(cx.type_expr(program.ty(v))),
+        value: cx.node(v),
+    }));
     for loss in &program.losses {
         let label = Some(name(&loss.name));
         stmts.push(match &loss.local {

@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use crate::ast::{
-    Axis, AxisArgs, AxisDef, Block, Expr, ExprKind, Function, Init, Item, Model, Module, Name, Scalar, ScalarFn, ScalarKind, ScalarOp, Stmt, StmtKind,
-    TypeExpr, Unary, VERSION,
+    Axis, AxisArgs, AxisDef, Block, Expr, ExprKind, Function, Init, Item, Model, Module, Name, Scalar, ScalarFn, ScalarKind, ScalarOp,
+    Stmt, StmtKind, TypeExpr, Unary, VERSION,
 };
 use crate::parse::special;
 use crate::types::DType;
@@ -93,7 +93,12 @@ fn print_block(out: &mut String, level: usize, block: &Block) {
         let mark = match &first.kind {
             ExprKind::Name(name) => name.as_str(),
             ExprKind::Call { label: None, name, .. } => name.text.as_str(),
-            ExprKind::Call { .. } | ExprKind::Number(..) | ExprKind::Size(_) | ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Match { .. } => "",
+            ExprKind::Call { .. }
+            | ExprKind::Number(..)
+            | ExprKind::Size(_)
+            | ExprKind::Unary(..)
+            | ExprKind::Binary(..)
+            | ExprKind::Match { .. } => "",
         };
         if matches!(mark, "local" | "loss" | "copies") {
             line(out, level, &format!("({})", expr(result)));

@@ -235,6 +235,7 @@ fn renamed(b: &mut Builder, x: Value, pairs: &[(AxisId, AxisId)]) -> Value {
     let Op::Rename(inner) = b.program().op(x).clone() else { return b.rename(x, pairs) };
     let source = b.program().args(x)[0];
     let step = |pairs: &[(AxisId, AxisId)], a: AxisId| pairs.iter().find(|p| p.0 == a).map_or(a, |p| p.1);
-    let joined: Vec<(AxisId, AxisId)> = b.axes_of(source).iter().map(|a| (a, step(pairs, step(&inner, a)))).filter(|(a, c)| a != c).collect();
+    let joined: Vec<(AxisId, AxisId)> =
+        b.axes_of(source).iter().map(|a| (a, step(pairs, step(&inner, a)))).filter(|(a, c)| a != c).collect();
     b.rename(source, &joined)
 }

@@ -51,23 +51,24 @@ pub fn module(c: &mut Choices) -> Module {
 }
 
 /// Every name that could be mistaken for something else, among some that could not.
-const NAMES: &[&str] = &[
-    "x", "y'", "%12", "_z", "block0.fc.w", "local", "loss", "copies", "along", "like", "batch", "exact", "param", "decay", "normal", "axis", "repeat",
-    "output", "match", "size", "option", "fn", "model", "pf", "const", "f32", "i32", "sqrt", "min", "relu", "sum", "a.loss", "infinite", "nano", "e1",
-    "a_rather_long_name_that_makes_lists_break_into_lines_soon", "X''",
-];
+const NAMES: &str = "x y' %12 _z block0.fc.w local loss copies along like batch exact param decay normal axis repeat output match size option fn model pf \
+    const f32 i32 sqrt min relu sum a.loss infinite nano e1 a_rather_long_name_that_makes_lists_break_into_lines_soon X''";
 
 const LABELS: &[&str] = &["block0.fc", "block{i}.loss", "{i}", "a{i}b{j}", "stream3", "local"];
 
 /// No function is called so.
 const RESERVED: &[&str] = &["size", "const", "f32", "i32"];
 
+fn words() -> Vec<&'static str> {
+    NAMES.split_whitespace().collect()
+}
+
 fn name(c: &mut Choices) -> Name {
-    named(c.of(NAMES))
+    named(c.of(&words()))
 }
 
 fn callee(c: &mut Choices) -> Name {
-    let free: Vec<&str> = NAMES.iter().copied().filter(|n| !RESERVED.contains(n)).collect();
+    let free: Vec<&str> = words().into_iter().filter(|n| !RESERVED.contains(n)).collect();
     named(c.of(&free))
 }
 
@@ -144,7 +145,7 @@ fn init(c: &mut Choices) -> Init {
 fn expr(c: &mut Choices, depth: usize) -> Expr {
     let inner = |c: &mut Choices| Box::new(expr(c, depth - 1));
     let kind = match c.below(if depth == 0 { 3 } else { 7 }) {
-        0 => ExprKind::Name(c.of(NAMES).to_string()),
+        0 => ExprKind::Name(c.of(&words()).to_string()),
         1 => ExprKind::Number(number(c), c.maybe(|c| c.of(&DType::ALL))),
         2 => ExprKind::Size(name(c)),
         3 => ExprKind::Unary(c.of(&[Unary::Neg, Unary::Not]), inner(c)),
@@ -160,9 +161,8 @@ fn expr(c: &mut Choices, depth: usize) -> Expr {
 
 /// Any f64, the odd ones often.
 fn number(c: &mut Choices) -> f64 {
-    const ODD: &[f64] =
-        &[0.0, 1.0, -1.0, -0.0, 0.1, 1e-5, 1e300, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 2147483647.0, 1e15, 16777217.0];
-    if c.chance() { f64::from_bits(c.bits()) } else { c.of(ODD) }
+    const ODD: &str = "0 1 -1 -0 0.1 1e-5 1e300 2.2250738585072014e-308 1.7976931348623157e308 inf -inf nan 2147483647 1e15 16777217";
+    if c.chance() { f64::from_bits(c.bits()) } else { c.of(&ODD.split(' ').collect::<Vec<_>>()).parse().expect("a number") }
 }
 
 fn axis_args(c: &mut Choices) -> AxisArgs {
@@ -185,7 +185,7 @@ fn scalar(c: &mut Choices, depth: usize) -> Scalar {
     let kind = match c.below(if depth == 0 { 3 } else { 6 }) {
         // A sign is an operator here, and no NaN but the usual one is a size.
         0 => ScalarKind::Number(if c.below(8) == 1 { f64::NAN } else { Some(number(c).abs()).filter(|x| !x.is_nan()).unwrap_or(8.0) }),
-        1 => ScalarKind::Name(c.of(NAMES).to_string()),
+        1 => ScalarKind::Name(c.of(&words()).to_string()),
         2 => ScalarKind::Size(name(c)),
         3 => ScalarKind::Neg(inner(c)),
         4 => ScalarKind::Binary(c.of(&[ScalarOp::Add, ScalarOp::Sub, ScalarOp::Mul, ScalarOp::Div]), inner(c), inner(c)),

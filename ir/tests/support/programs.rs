@@ -51,7 +51,10 @@ pub fn program(c: &mut Choices) -> Program {
         let local = c.chance().then(|| {
             let at = c.of(&below);
             let along = program.axes_of(at).iter().filter(|_| c.chance()).collect();
-            let copies = floats.iter().copied().find(|&v| program.ty(v) == pushforward_ir::Type::new(program.ty(value).dtype, program.axes_of(value) | along));
+            let copies = floats
+                .iter()
+                .copied()
+                .find(|&v| program.ty(v) == pushforward_ir::Type::new(program.ty(value).dtype, program.axes_of(value) | along));
             Local { at, along, copies: copies.filter(|_| c.chance()) }
         });
         program.losses.push(Loss { name: format!("loss{i}"), value, local });

@@ -44,7 +44,8 @@ impl<'a> Elaborator<'a> {
                 None if known.is_empty() => "it has none: leave the flag out".to_string(),
                 None => format!("it has {}", known.join(", ")),
             };
-            self.errors.push(Diagnostic::error(format!("`--set {name}={value}`: the model has no size and no option called `{name}`")).hint(hint));
+            self.errors
+                .push(Diagnostic::error(format!("`--set {name}={value}`: the model has no size and no option called `{name}`")).hint(hint));
         }
         for item in items {
             match item {
@@ -223,9 +224,12 @@ impl<'a> Elaborator<'a> {
         if let Some(atoms) = local.or_else(|| self.axes.get(&name.text)) {
             return if atoms.is_empty() && !name.text.ends_with("..") { Err(Failed) } else { Ok(atoms.clone()) };
         }
-        let known: BTreeSet<&str> = self.axes.keys().chain(self.frames.last().into_iter().flat_map(|f| f.axes.keys())).map(String::as_str).collect();
+        let known: BTreeSet<&str> =
+            self.axes.keys().chain(self.frames.last().into_iter().flat_map(|f| f.axes.keys())).map(String::as_str).collect();
         let hint = match closest(&name.text, known.iter().copied()) {
-            _ if self.ahead.contains_key(name.text.as_str()) => "it is declared further on: move the declaration before its use".to_string(),
+            _ if self.ahead.contains_key(name.text.as_str()) => {
+                "it is declared further on: move the declaration before its use".to_string()
+            }
             Some(c) => format!("did you mean `{c}`?"),
             None => format!("declare it: `axis {} = 4;`", name.text),
         };
@@ -256,16 +260,16 @@ impl<'a> Elaborator<'a> {
                     return Ok(v);
                 }
                 let hint = match closest(name, self.sizes.keys().map(String::as_str)) {
-                    _ if self.ahead.contains_key(name.as_str()) => "it is declared further on: move the declaration before its use".to_string(),
+                    _ if self.ahead.contains_key(name.as_str()) => {
+                        "it is declared further on: move the declaration before its use".to_string()
+                    }
                     Some(c) => format!("did you mean `{c}`?"),
                     None => format!("declare it: `size {name} = 4;`"),
                 };
                 self.error(s.at.0, format!("no size is called `{name}`")).hint(&hint);
                 Err(Failed)
             }
-            ScalarKind::Size(axis) => {
-                self.extent(axis)
-            }
+            ScalarKind::Size(axis) => self.extent(axis),
             ScalarKind::Neg(x) => Ok(-self.scalar(x)?),
             ScalarKind::Binary(op, l, r) => {
                 let (l, r) = (self.scalar(l), self.scalar(r));
@@ -314,7 +318,8 @@ impl<'a> Elaborator<'a> {
         let shown = pushforward_ir::print::scalar(s);
         let mut named = Vec::new();
         self.names_in(s, &mut named);
-        let problem = if value.is_finite() && value > LARGEST { format!("more than {LARGEST}") } else { "no whole number of at least 1".to_string() };
+        let problem =
+            if value.is_finite() && value > LARGEST { format!("more than {LARGEST}") } else { "no whole number of at least 1".to_string() };
         let message = format!("axis `{}` = {shown} would have the size {value}, which is {problem}", name.text);
         let advice = match &s.kind {
             ScalarKind::Binary(ScalarOp::Div, ..) if value.is_finite() => "choose sizes so that the division leaves no remainder",

@@ -15,7 +15,8 @@ impl<'a> Elaborator<'a> {
     pub(super) fn expr(&mut self, e: &'a Expr, want: Option<DType>) -> Result<Value> {
         self.count(e.at.0)?;
         if self.depth == MAX_DEPTH {
-            self.error(e.at.0, format!("expressions nest more than {MAX_DEPTH} deep, through all calls")).hint("give parts of them names: `y = ..;`");
+            self.error(e.at.0, format!("expressions nest more than {MAX_DEPTH} deep, through all calls"))
+                .hint("give parts of them names: `y = ..;`");
             return Err(Failed);
         }
         self.depth += 1;
@@ -331,7 +332,9 @@ impl<'a> Elaborator<'a> {
                 let direction = match axes {
                     AxisArgs::Along { along, .. } => match self.axis(&order[*along])?[..] {
                         [atom] => Some(atom),
-                        _ => return self.bracket(at, "normal", "one axis that is no tuple behind `along`", "normal[along K, N](seed, step)"),
+                        _ => {
+                            return self.bracket(at, "normal", "one axis that is no tuple behind `along`", "normal[along K, N](seed, step)");
+                        }
                     },
                     AxisArgs::List(_) | AxisArgs::Rename(_) | AxisArgs::Window { .. } => None,
                 };
@@ -377,7 +380,8 @@ impl<'a> Elaborator<'a> {
         if let Some(absent) = (over - join).iter().next() {
             let axes = &self.builder.program().axes;
             let factors: Vec<String> = types.iter().map(|t| t.show(axes)).collect();
-            let message = format!("`sum` over {}: no factor of the product depends on it; factors: {}", axes[absent].name, factors.join(", "));
+            let message =
+                format!("`sum` over {}: no factor of the product depends on it; factors: {}", axes[absent].name, factors.join(", "));
             self.error(at, message).hint("sum over axes that a factor has; a constant factor is written as `size(A) *`");
             return Err(Failed);
         }
@@ -473,7 +477,9 @@ impl<'a> Elaborator<'a> {
                     TypeError::DType { wants, .. } if wants.contains("bool") => "a condition is a comparison: `x > 0`".to_string(),
                     TypeError::DType { wants, .. } if wants.contains("i32") => "convert the operand: `cast[i32](x)`".to_string(),
                     TypeError::DType { .. } | TypeError::Mixed { .. } => "convert an operand: `cast[f32](x)`".to_string(),
-                    TypeError::AbsentAxis { .. } => "sum over axes that the value has; a constant factor is written as `size(A) *`".to_string(),
+                    TypeError::AbsentAxis { .. } => {
+                        "sum over axes that the value has; a constant factor is written as `size(A) *`".to_string()
+                    }
                     TypeError::Sizes { .. } => "only axes of one size can stand for each other".to_string(),
                     TypeError::Capture { .. } => "rename to an axis that the value lacks, or sum that one first".to_string(),
                     TypeError::Twice { .. } => "name each axis once".to_string(),

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use pushforward_ir::ast::{self, Block, Function, Item, Model, Module, Name, Stmt, StmtKind};
 use pushforward_ir::axis::AxisId;
+use pushforward_ir::diag::Severity;
 use pushforward_ir::program::{Init, Local, Loss, Origin, Output, ParamDecl, Port};
 use pushforward_ir::verify::{origin_diagnostic, verify};
-use pushforward_ir::diag::Severity;
 use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Program, Span, Value};
 
 /// What the caller fixes.
@@ -158,7 +158,8 @@ impl<'a> Elaborator<'a> {
     }
 
     fn second(&mut self, name: &Name, what: &str, first: Option<Span>) {
-        let mut error = Diagnostic::error(format!("a second definition of {what} `{}`", name.text)).at(name.at.0).hint("rename one of the two");
+        let mut error =
+            Diagnostic::error(format!("a second definition of {what} `{}`", name.text)).at(name.at.0).hint("rename one of the two");
         error.calls.extend(first.map(|first| (first, "first defined here".to_string())));
         self.errors.push(error);
     }
@@ -248,7 +249,8 @@ impl<'a> Elaborator<'a> {
         self.work += 1;
         if self.work == MAX_WORK {
             let message = format!("the model expands to more than {MAX_WORK} expressions");
-            self.error(at, message).hint("look for a large count in `repeat`, or for functions that call others several times, level after level");
+            self.error(at, message)
+                .hint("look for a large count in `repeat`, or for functions that call others several times, level after level");
         }
         if self.work < MAX_WORK { Ok(()) } else { Err(Failed) }
     }
@@ -411,7 +413,8 @@ impl<'a> Elaborator<'a> {
         let elements: f64 = order.iter().map(|&a| axes.size(a) as f64).product();
         if elements > MAX_ELEMENTS {
             let sizes: Vec<String> = order.iter().map(|&a| format!("{} = {}", axes[a].name, axes.size(a))).collect();
-            self.error(ty.at.0, format!("`{name}` would have {elements:e} elements")).hint(&format!("choose smaller sizes; now {}", sizes.join(", ")));
+            self.error(ty.at.0, format!("`{name}` would have {elements:e} elements"))
+                .hint(&format!("choose smaller sizes; now {}", sizes.join(", ")));
             return Err(Failed);
         }
         Ok(Port { name: name.to_string(), dtype: self.dtype(ty.dtype), order })
