@@ -1,5 +1,6 @@
 //! Ctrl-C (and a request to terminate) as a flag that the training loop asks for. Never touches a file and never stops training by
-//! itself, but for a second Ctrl-C, which ends the process at once. Read [`install`] first.
+//! itself, but for a second Ctrl-C, which ends the process at once. Read [`install`] first. And the signal that says that a file grew past a
+//! limit, which would end the process in the middle of a write: [`survive_size_limits`].
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,16 @@ pub fn install() -> Result<(), RunError> {
             Ok(())
         }
     }
+}
+
+/// From here on a write past the limit on file sizes (`ulimit -f`) fails with an error, as on a full disk, and does not end the process.
+pub fn survive_size_limits() -> Result<(), RunError> {
+    #[cfg(unix)]
+    {
+        let unheard = std::sync::Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unheard).map_err(|source| RunError::SizeSignal { source })?;
+    }
+    Ok(())
 }
 
 /// Whether Ctrl-C was pressed. Ask after each step; save nothing half done, then exit with [`EXIT_CODE`].

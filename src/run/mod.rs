@@ -6,11 +6,12 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `dir.rs` | the folder, and how a file is written whole or not at all |
+//! | `folder.rs` | a folder of files, whole or not at all |
 //! | `checkpoint.rs` | tensors and what they belong to, as safetensors |
 //! | `metrics.rs` | one row per epoch, as CSV |
 //! | `curve.rs` | those rows as a figure |
 //! | `progress.rs` | a bar on a terminal, lines elsewhere |
-//! | `interrupt.rs` | Ctrl-C as a flag |
+//! | `interrupt.rs` | Ctrl-C as a flag, and no signal where a file grows too large |
 //!
 //! At the end of an epoch: metrics, curve, checkpoint, in this order. Whatever a crash falls between, the checkpoint is then never ahead
 //! of the metrics, and [`Metrics::resume`] drops the rows that ran ahead of it.
@@ -18,6 +19,7 @@
 pub mod checkpoint;
 pub mod curve;
 pub mod dir;
+pub mod folder;
 pub mod interrupt;
 pub mod metrics;
 pub mod progress;
@@ -28,7 +30,8 @@ use std::path::PathBuf;
 pub use checkpoint::{Checkpoint, Meta, Purpose, Tensor, fingerprint};
 pub use curve::learning_curve;
 pub use dir::{RunDir, write_whole};
-pub use interrupt::{install, interrupted};
+pub use folder::write_folder;
+pub use interrupt::{install, interrupted, survive_size_limits};
 pub use metrics::{Metrics, Row};
 pub use progress::Progress;
 
@@ -39,7 +42,9 @@ pub enum RunError {
         "`{dir}` already holds a run ({holds}); hint: continue it with --resume, replace it with --force, or choose another folder with -o"
     )]
     Exists { dir: PathBuf, holds: String },
-    #[error("`{path}` is not a folder, but a run needs one; hint: choose another folder with -o")]
+    #[error("`{dir}` is not empty: it holds `{holds}`; hint: {hint}")]
+    Occupied { dir: PathBuf, holds: String, hint: &'static str },
+    #[error("`{path}` is not a folder, but one is needed; hint: choose another folder with -o")]
     NotAFolder { path: PathBuf },
     #[error("`{dir}` holds no run to resume: {why}; hint: {hint}")]
     NothingToResume { dir: PathBuf, why: &'static str, hint: &'static str },
@@ -74,6 +79,8 @@ pub enum RunError {
     Curve { reason: String },
     #[error("cannot listen for Ctrl-C: {source}; hint: start the program from a shell of its own")]
     Interrupt { source: ctrlc::Error },
+    #[error("cannot take hold of the signal for files that grow too large: {source}; hint: start the program from a shell of its own")]
+    SizeSignal { source: io::Error },
 }
 
 impl RunError {

@@ -1,0 +1,203 @@
+//! `bench`: times a training step on made-up data, and sets it beside what the machine can do. Read [`run`].
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use pushforward::{Input, Parameters, Pool, Report, Settings, Step};
+use pushforward_cpu::peak;
+use pushforward_ir::philox::{Domain, fill_normals};
+use pushforward_ir::{DType, Program};
+use serde_json::json;
+
+use super::failure::{Failure, note};
+use super::flags::{self, Chosen, ModelFlags, StepFlags};
+use super::out::{self, bytes};
+use super::train::DEFAULT_PRESET;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    step: StepFlags,
+    /// Steps to time [default: as many as fit into 3 seconds, from 5 to 200]
+    #[arg(long, value_name = "N", value_parser = steps)]
+    steps: Option<usize>,
+    /// [default: as many as the machine runs at once]
+    #[arg(long, value_name = "T", default_value = "0", hide_default_value = true, value_parser = flags::threads)]
+    threads: usize,
+    /// What runs the steps
+    #[arg(long, value_name = "NAME", default_value = "cpu", value_parser = flags::training_backend)]
+    backend: String,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Steps that are not counted: caches and page tables fill.
+const WARM_UP: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let chosen = args.model.choose(Some(DEFAULT_PRESET))?;
+    let settings = args.step.settings(&chosen, chosen.default_batch());
+    let pool = Pool::new(args.threads)?;
+    // Measured before and after: the better one is nearer to what the machine can do.
+    let before = peak::gemm_gflops(&pool, 20)?;
+    let measured = measure(&chosen, &settings, &pool, args.steps)?;
+    let gemm_peak = before.max(peak::gemm_gflops(&pool, 20)?);
+
+    let Measured { compile, ms, report, batch, .. } = measured;
+    let gflops = report.contraction_flops as f64 / (ms * 1e6);
+    let images_per_s = batch as f64 * 1e3 / ms;
+    if args.json {
+        let figures = json!({
+            "model": chosen.model.name(),
+            "preset": chosen.preset.map(|p| p.name),
+            "algorithm": settings.passes.algorithm.name(),
+            "batch": batch,
+            "backend": args.backend,
+            "threads": pool.threads(),
+            "ms_median": ms,
+            "images_per_s": images_per_s,
+            "gflops": gflops,
+            "gemm_peak_gflops": gemm_peak,
+            "share_of_peak": gflops / gemm_peak,
+            "peak_bytes": measured.peak_bytes,
+            "planned_bytes": report.peak_bytes,
+            "steps": measured.steps,
+            "ms_min": measured.ms_min,
+            "compile_ms": compile.as_secs_f64() * 1e3,
+        });
+        return out::print(&figures.to_string());
+    }
+    let algorithm = settings.passes.algorithm.name();
+    let peak_bytes = measured.peak_bytes.map_or("not known here".into(), bytes);
+    let rows = [
+        ("step", format!("{}, {algorithm}, batch {batch}, {} on {} threads", chosen.title(), args.backend, pool.threads())),
+        ("from text to callable", format!("{:.0} ms", compile.as_secs_f64() * 1e3)),
+        ("median of a step", format!("{ms:.2} ms ({} steps, best {:.2} ms)", measured.steps, measured.ms_min)),
+        ("images", format!("{images_per_s:.0} a second")),
+        ("matrix products", format!("{gflops:.1} GFLOP/s, {:.1} % of the {gemm_peak:.1} measured here", 100.0 * gflops / gemm_peak)),
+        ("peak memory", format!("{peak_bytes}, planned {}", bytes(report.peak_bytes as u64))),
+    ];
+    out::print(&out::table(&rows.map(|(name, figure)| vec![name.into(), figure]), &[]))
+}
+
+struct Measured {
+    compile: Duration,
+    steps: usize,
+    /// Median and best.
+    ms: f64,
+    ms_min: f64,
+    batch: usize,
+    report: Report,
+    peak_bytes: Option<u64>,
+}
+
+fn measure(chosen: &Chosen, settings: &Settings, pool: &Pool, steps: Option<usize>) -> Result<Measured, Failure> {
+    let start = Instant::now();
+    let mut step = Step::training(&chosen.model, settings, pool)?;
+    let compile = start.elapsed();
+    let program = step.program().clone();
+    let batch = program.batch.map_or(1, |a| program.axes.size(a));
+
+    let resident = Resident::start();
+    let mut parameters = Parameters::new(&step, 0)?;
+    let tensors = made_up(&program);
+    let mut times = Vec::new();
+    let began = Instant::now();
+    for i in 0.. {
+        let mut inputs: Vec<(&str, Input<'_>)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.input())).collect();
+        for (name, value) in [("lr", Input::from(0.01f32)), ("seed", Input::from(0)), ("step", Input::from(i))] {
+            if program.input(name).is_some() {
+                inputs.push((name, value));
+            }
+        }
+        let one = Instant::now();
+        step.run(&mut parameters, &inputs)?;
+        if i as usize >= WARM_UP {
+            times.push(one.elapsed().as_secs_f64() * 1e3);
+        }
+        let enough = match steps {
+            Some(n) => times.len() >= n,
+            None => times.len() >= 200 || times.len() >= 5 && began.elapsed() > PATIENCE,
+        };
+        if enough {
+            break;
+        }
+    }
+    let peak_bytes = resident.and_then(Resident::grown);
+    for (name, view) in step.outputs().filter(|(_, view)| view.shape().is_empty()) {
+        if view.item().is_some_and(|x| !x.is_finite()) {
+            note(format_args!("`{name}` is not finite after {} steps on made-up data; times may be off", times.len()));
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let (ms, ms_min) = (times[times.len() / 2], times[0]);
+    Ok(Measured { compile, steps: times.len(), ms, ms_min, batch, report: step.report(), peak_bytes })
+}
+
+/// Data for an input.
+enum Tensor {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I32(Vec<i32>),
+    Bool(Vec<u8>),
+}
+
+impl Tensor {
+    fn input(&self) -> Input<'_> {
+        match self {
+            Tensor::F32(x) => x.as_slice().into(),
+            Tensor::F64(x) => x.as_slice().into(),
+            Tensor::I32(x) => x.as_slice().into(),
+            Tensor::Bool(x) => x.as_slice().into(),
+        }
+    }
+}
+
+/// Normal numbers, and integers that look like labels, for every input that is no scalar.
+fn made_up(program: &Program) -> Vec<(String, Tensor)> {
+    let tensors = (0u32..).zip(&program.inputs).filter(|(_, port)| !port.order.is_empty()).map(|(stream, port)| {
+        let count: usize = program.shape(port).iter().product();
+        let mut normals = vec![0.0f32; count];
+        fill_normals(1, Domain::Data, stream, 0, 0, 0, &mut normals);
+        let tensor = match port.dtype {
+            DType::F32 => Tensor::F32(normals),
+            DType::F64 => Tensor::F64(normals.into_iter().map(f64::from).collect()),
+            DType::I32 => Tensor::I32((0..count as i32).map(|i| i % 10).collect()),
+            DType::Bool => Tensor::Bool((0..count).map(|i| (i % 2) as u8).collect()),
+        };
+        (port.name.clone(), tensor)
+    });
+    tensors.collect()
+}
+
+/// How much memory the process comes to hold from a moment on, where the system says it (Linux).
+struct Resident {
+    bytes: u64,
+}
+
+impl Resident {
+    /// Sets the system's high-water mark back to now.
+    fn start() -> Option<Resident> {
+        fs::write("/proc/self/clear_refs", "5").ok()?;
+        Some(Resident { bytes: status("VmRSS:")? })
+    }
+
+    fn grown(self) -> Option<u64> {
+        Some(status("VmHWM:")?.saturating_sub(self.bytes))
+    }
+}
+
+/// A line of `/proc/self/status`, in bytes.
+fn status(name: &str) -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+fn steps(text: &str) -> Result<usize, String> {
+    flags::count(text, 1, "at least one step is needed for a time")
+}

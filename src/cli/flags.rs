@@ -1,0 +1,216 @@
+//! Flags that several commands share, and how their values are read: models, presets, algorithms, sizes. Every wrong value gets a message
+//! with what there is instead. Read [`ModelFlags::choose`].
+
+use std::path::Path;
+
+use pushforward::{Algorithm, Model, Settings};
+use pushforward_models::{MODELS, PRESETS, Preset, presets};
+use pushforward_passes::inline::closest;
+
+use super::failure::Failure;
+
+/// Which model, in which sizes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ModelFlags {
+    /// A `.pf` file, or the name of a built-in model [default: localmixer]
+    #[arg(value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Named sizes of the model: S/1/1, M/1/16, M/8/16, L/8/64, L/32/64
+    #[arg(long, value_name = "NAME", value_parser = preset)]
+    pub preset: Option<&'static Preset>,
+    /// A size or option of the model; may be given several times, and wins over the preset
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = set)]
+    pub sets: Vec<(String, String)>,
+}
+
+/// What the passes are told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StepFlags {
+    /// The learning algorithm: bp, lg-bp, lg-fg-a
+    #[arg(long, value_name = "NAME", value_parser = algorithm)]
+    pub algorithm: Option<Algorithm>,
+    /// Examples in a step
+    #[arg(long, value_name = "N", value_parser = batch)]
+    pub batch: Option<usize>,
+    /// Tangent directions for each example; estimates are means over them
+    #[arg(long, value_name = "K", value_parser = directions)]
+    pub directions: Option<usize>,
+    /// Perturb activities behind ReLU zeros, too
+    #[arg(long)]
+    pub no_prune: bool,
+}
+
+/// A model, and the sizes that it is to have.
+pub struct Chosen {
+    pub model: Model,
+    pub preset: Option<&'static Preset>,
+    /// The preset's, then the user's.
+    pub sets: Vec<(String, String)>,
+}
+
+pub const DEFAULT_MODEL: &str = "localmixer";
+pub const DEFAULT_BATCH: usize = 128;
+
+impl ModelFlags {
+    /// The model that is meant. `fallback`: the preset of the built-in model where none is named.
+    pub fn choose(&self, fallback: Option<&str>) -> Result<Chosen, Failure> {
+        let name = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
+        let built_in = Model::built_in(name);
+        let fallback = fallback.filter(|_| name == DEFAULT_MODEL && built_in.is_some()).and_then(presets::preset);
+        let model = match built_in {
+            Some(model) => model?,
+            None => read(name)?,
+        };
+        let preset = self.preset.or(fallback);
+        if let Some(preset) = preset.filter(|p| p.model != model.name()) {
+            return Err(Failure::usage(format!(
+                "the preset {} is one of the model `{}`, but `{name}` is given; hint: leave --preset out, and set sizes with --set",
+                preset.name, preset.model
+            )));
+        }
+        let sets = preset.iter().flat_map(|p| p.sets).map(|(n, v)| (n.to_string(), v.to_string())).chain(self.sets.iter().cloned());
+        Ok(Chosen { sets: sets.collect(), model, preset })
+    }
+}
+
+impl StepFlags {
+    /// Settings for a model; `batch` is what holds where the flags say nothing.
+    pub fn settings(&self, chosen: &Chosen, batch: Option<usize>) -> Settings {
+        let mut settings = Settings::new(self.algorithm.unwrap_or(Algorithm::LgFgA), 1);
+        settings.sets = chosen.sets.clone();
+        settings.batch = self.batch.or(batch);
+        settings.passes.directions = self.directions.unwrap_or(1);
+        settings.passes.prune = !self.no_prune;
+        settings
+    }
+}
+
+impl Chosen {
+    /// The batch where none is named: the preset's, or the usual one; none where the text has its own.
+    pub fn default_batch(&self) -> Option<usize> {
+        let usual = self.preset.map_or(DEFAULT_BATCH, |p| p.batch);
+        self.model.needs_batch().then_some(usual)
+    }
+
+    /// `localmixer M/1/16`
+    pub fn title(&self) -> String {
+        match self.preset {
+            Some(preset) => format!("{} {}", self.model.name(), preset.name),
+            None => self.model.name().to_string(),
+        }
+    }
+}
+
+/// A model's file; what is no file is likely a name.
+fn read(name: &str) -> Result<Model, Failure> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(Model::read(path)?);
+    }
+    let names: Vec<&str> = MODELS.iter().map(|m| m.name).collect();
+    let stem = path.file_stem().map_or(name.into(), |s| s.to_string_lossy());
+    let hint = match closest(&stem, names.iter().copied()) {
+        Some(near) => format!("did you mean the built-in `{near}`?"),
+        None => "give the path of a `.pf` file, or one of these names".to_string(),
+    };
+    Err(Failure::wrong(format!("there is no file `{name}`, and no built-in model of that name: there are {}; hint: {hint}", names.join(", "))))
+}
+
+fn preset(text: &str) -> Result<&'static Preset, String> {
+    let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
+    presets::preset(text).ok_or_else(|| format!("no preset is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+}
+
+/// Algorithms of the paper that are still to come, and variants.
+const LATER: [&str; 9] = ["fa", "l-fa", "lg-fa", "dfa", "l-bp", "fg-a", "fg-w", "lg-fg-w", "l-fg-a"];
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    if let Some(algorithm) = Algorithm::parse(text) {
+        return Ok(algorithm);
+    }
+    let names: Vec<&str> = Algorithm::ALL.iter().map(|a| a.name()).collect();
+    let (there_are, lower) = (names.join(", "), text.to_lowercase());
+    let (base, variant) = lower.split_once('/').unwrap_or((&lower, ""));
+    let known = LATER.contains(&base) || Algorithm::parse(base).is_some();
+    match variant {
+        "" if known => Err(format!("`{text}` is an algorithm of the paper, but this version does not have it yet: there are {there_are}")),
+        "own" | "ng" if known => Err(format!("this version has no variant `{variant}` yet: there are {there_are}")),
+        _ => Err(format!("no algorithm is called `{text}`: there are {there_are}{}", did_you_mean(base, &names))),
+    }
+}
+
+/// The nearest name even if it is not very near: a list of three wants no threshold.
+fn did_you_mean(text: &str, names: &[&str]) -> String {
+    let distance = |name: &&&str| strsim::damerau_levenshtein(&text.to_lowercase(), &name.to_lowercase());
+    names.iter().min_by_key(distance).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
+}
+
+fn set(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => Ok((name.trim().into(), value.trim().into())),
+        _ => Err("expected a name, `=`, and a value: `--set groups=16`".into()),
+    }
+}
+
+/// Far more than memory holds, and little enough for indices of 32 bits.
+const LARGEST: usize = 1 << 24;
+
+pub fn batch(text: &str) -> Result<usize, String> {
+    count(text, 1, "a batch has at least one example; leave the flag out for the usual size")
+}
+
+fn directions(text: &str) -> Result<usize, String> {
+    count(text, 1, "at least one direction is needed for an estimate")
+}
+
+pub fn count(text: &str, least: usize, too_small: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n) if n < least => Err(too_small.into()),
+        Ok(n) if n <= LARGEST => Ok(n),
+        Ok(_) => Err(format!("it is more than {LARGEST}")),
+        Err(_) => Err("expected a whole number".into()),
+    }
+}
+
+/// Back ends that train. Others that the full compiler will have are named as such.
+pub fn training_backend(text: &str) -> Result<String, String> {
+    match text.to_lowercase().as_str() {
+        "cpu" => Ok("cpu".into()),
+        "eval" => Err("the evaluator is far too slow to train; use `cpu`".into()),
+        "cuda" | "cuda-emu" | "wgsl" | "wgpu" => Err(format!("this version has no back end `{text}` yet: there is cpu")),
+        _ => Err(format!("no back end is called `{text}`: there is cpu")),
+    }
+}
+
+/// Threads; 0 for as many as the machine runs at once.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match count(text, 0, "")? {
+        n if n <= 1024 => Ok(n),
+        n => Err(format!("{n} threads are more than the 1024 that make sense")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_come_with_the_closest() {
+        assert!(preset("M/1/61").unwrap_err().ends_with("did you mean `M/1/16`?"));
+        assert!(algorithm("lgfga").unwrap_err().ends_with("did you mean `lg-fg-a`?"));
+        assert_eq!(algorithm("LG-BP"), Ok(Algorithm::LgBp));
+        assert!(algorithm("DFA").unwrap_err().contains("does not have it yet"));
+        assert!(algorithm("lg-fg-a/own").unwrap_err().contains("no variant `own` yet"));
+        assert!(algorithm("bp/x").unwrap_err().contains("no algorithm is called `bp/x`"));
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(set("groups=16"), Ok(("groups".into(), "16".into())));
+        assert!(set("groups").is_err() && set("=1").is_err() && set("a=").is_err());
+        assert!(batch("0").unwrap_err().contains("at least one example"));
+        assert!(batch("-1").is_err() && batch("1e3").is_err() && batch("99999999999999999999").is_err());
+        assert_eq!((batch("128"), threads("0")), (Ok(128), Ok(0)));
+        assert!(threads("2000").is_err());
+    }
+}

@@ -1,0 +1,326 @@
+//! `train`: a classifier on a data set, with checkpoints, metrics and a curve. The loop over epochs is here; a step is `Classifier`'s, files
+//! are `run`'s. Read [`run`], then [`epochs`].
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use pushforward::{Algorithm, Model, Settings, Wrong};
+use pushforward_models::data::{self, Source, Splits, epoch_order};
+use pushforward_models::recipe::TRAIN_ERROR_IMAGES;
+use pushforward_models::{PRESETS, Recipe, presets};
+
+use super::failure::{Failure, note, warn};
+use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, StepFlags};
+use super::out::{self, thousands};
+use crate::classifier::{At, Classifier, ClassifierError};
+use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir, Tensor};
+
+/// What is trained where nothing is said.
+pub const DEFAULT_PRESET: &str = "M/1/16";
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    step: StepFlags,
+    /// `builtin`, or a folder with MNIST's idx files (or any set in that format) or CIFAR-10's binary batches
+    #[arg(long, value_name = "builtin|DIR", default_value = "builtin")]
+    data: String,
+    /// How often every training image is seen [default: 10]. 0 with --resume: evaluate the checkpoint
+    #[arg(long, value_name = "E", value_parser = epochs_value)]
+    epochs: Option<usize>,
+    /// The learning rate of the first step; it falls linearly to 0 [default: 0.01]
+    #[arg(long, value_name = "X", value_parser = not_negative)]
+    lr: Option<f64>,
+    /// [default: 0.9]
+    #[arg(long, value_name = "X", value_parser = not_negative)]
+    momentum: Option<f64>,
+    /// On weights only [default: 1e-4]
+    #[arg(long, value_name = "X", value_parser = not_negative)]
+    weight_decay: Option<f64>,
+    /// Decides the first parameters, the noise and the order of images [default: 0]
+    #[arg(long, value_name = "S")]
+    seed: Option<u32>,
+    /// Threads; results do not depend on it [default: as many as the machine runs at once]
+    #[arg(long, value_name = "T", default_value = "0", hide_default_value = true, value_parser = flags::threads)]
+    threads: usize,
+    /// What runs the steps
+    #[arg(long, value_name = "NAME", default_value = "cpu", value_parser = flags::training_backend)]
+    backend: String,
+    /// Go on with the run in the folder, to the same bits as if it had not stopped; flags that are left out are those of that run
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Replace the run that the folder holds
+    #[arg(long)]
+    force: bool,
+    /// The folder of the run [default: runs/<model>-<algorithm>-<seed>]
+    #[arg(short = 'o', long = "output", value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let path = args.output.clone().unwrap_or_else(|| default_path(&args));
+    let stored = match args.resume {
+        true => Some(Checkpoint::load(&RunDir::resume(&path)?.checkpoint())?),
+        false => None,
+    };
+    let plan = Plan::of(&args, stored.as_ref().map(|c| &c.meta))?;
+    let source = if args.data == "builtin" { Source::Builtin } else { Source::Dir(PathBuf::from(&args.data)) };
+    let splits = data::load(&source)?;
+
+    let start = Instant::now();
+    let mut classifier = plan.classifier(args.threads)?;
+    classifier.check(&splits, || image_hint(&plan.chosen, &splits))?;
+    let meta = plan.meta(&splits)?;
+    let evaluate = args.resume && args.epochs == Some(0);
+    if let Some(checkpoint) = &stored {
+        let purpose = if evaluate { Purpose::Evaluate } else { Purpose::Continue };
+        restore(&mut classifier, checkpoint, &path, purpose, &meta)?;
+    }
+    introduce(&plan, &classifier, &splits, start);
+    if !evaluate {
+        let dir = match &stored {
+            Some(_) => RunDir::resume(&path)?,
+            None => RunDir::create(&path, args.force)?,
+        };
+        let meta = stored.map_or(meta, |c| c.meta);
+        epochs(&mut classifier, &plan, &splits, &dir, meta)?;
+    }
+    let test = classifier.error(&splits.test, usize::MAX)?;
+    let train = classifier.error(&splits.train, TRAIN_ERROR_IMAGES)?;
+    if let Some(remark) = &splits.note {
+        out::print(remark)?;
+    }
+    out::print(&format!("test error {test:.2} % train error {train:.2} %"))
+}
+
+/// All epochs that are still to come. At the end of each: metrics, curve, checkpoint, in this order.
+fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDir, mut meta: Meta) -> Result<(), Failure> {
+    run::install()?;
+    let set = &splits.train;
+    let steps_per_epoch = set.len().div_ceil(plan.batch);
+    let steps = steps_per_epoch as u64 * plan.recipe.epochs as u64;
+    let mut metrics = match meta.epochs_done {
+        0 => Metrics::new(Vec::new()),
+        done => Metrics::resume(&dir.metrics(), Vec::new(), done)?,
+    };
+    if meta.epochs_done == 0 {
+        // Whatever stops the first epoch, there is something to resume; and a full disk shows now, not after it.
+        save(classifier, &meta, dir)?;
+    }
+    let mut progress = Progress::new(plan.recipe.epochs, steps_per_epoch, meta.epochs_done, io::stderr().is_terminal());
+    let mut warned = false;
+    for epoch in meta.epochs_done..plan.recipe.epochs {
+        let began = Instant::now();
+        let mut row = Row { epoch: epoch + 1, ..Row::default() };
+        for indices in epoch_order(plan.seed, epoch as u32, set.len()).chunks(plan.batch) {
+            row.lr = plan.recipe.rate(meta.steps_done, steps);
+            let at = At { lr: row.lr, seed: plan.seed, step: meta.steps_done };
+            let outcome = classifier.step(set, indices, at)?;
+            meta.steps_done += 1;
+            row.train_loss += outcome.loss * indices.len() as f64 / set.len() as f64;
+            progress.step(outcome.loss, Some(100.0 * outcome.wrong as f64 / indices.len() as f64), indices.len());
+            if run::interrupted() {
+                progress.finish();
+                let done = meta.epochs_done;
+                let shown = dir.path().display();
+                return Err(Failure::Interrupted(format!(
+                    "interrupted in epoch {}; the checkpoint after epoch {done} is whole: `pushforward train --resume -o {shown}` goes on from there",
+                    epoch + 1
+                )));
+            }
+        }
+        row.step = meta.steps_done;
+        row.seconds = began.elapsed().as_secs_f64();
+        row.images_per_s = set.len() as f64 / row.seconds;
+        row.test_error = classifier.error(&splits.test, usize::MAX)?;
+        row.train_error = classifier.error(set, TRAIN_ERROR_IMAGES)?;
+        meta.epochs_done = epoch + 1;
+        metrics.push(row.clone());
+        metrics.save(&dir.metrics())?;
+        let curve = run::learning_curve(&plan.title(), &plan.subtitle(&splits.name), &metrics.rows)?;
+        run::write_whole(&dir.curve(), curve.as_bytes())?;
+        save(classifier, &meta, dir)?;
+        progress.epoch(&row);
+        if !row.train_loss.is_finite() && !warned {
+            progress.print("the loss is not finite any more: the run has diverged; try a smaller --lr");
+            warned = true;
+        }
+    }
+    progress.finish();
+    Ok(())
+}
+
+fn save(classifier: &Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failure> {
+    let tensors = classifier.parameters().iter().filter_map(|(name, view)| {
+        let array = view.f32()?;
+        Some(Tensor { name: name.into(), shape: array.shape().to_vec(), data: array.iter().copied().collect() })
+    });
+    let checkpoint = Checkpoint { meta: meta.clone(), tensors: tensors.collect() };
+    Ok(checkpoint.save(&dir.checkpoint())?)
+}
+
+/// Puts a checkpoint's tensors in the place of the parameters, if it is one of this run.
+fn restore(classifier: &mut Classifier, checkpoint: &Checkpoint, path: &std::path::Path, purpose: Purpose, meta: &Meta) -> Result<(), Failure> {
+    let shapes: Vec<(String, Vec<usize>)> = classifier.parameters().iter().map(|(name, view)| (name.into(), view.shape().to_vec())).collect();
+    checkpoint.check_matches(path, purpose, meta, &shapes)?;
+    for tensor in &checkpoint.tensors {
+        classifier.parameters_mut().set(&tensor.name, &tensor.data)?;
+    }
+    Ok(())
+}
+
+fn introduce(plan: &Plan, classifier: &Classifier, splits: &Splits, start: Instant) {
+    let (train, test) = (thousands(splits.train.len() as u64), thousands(splits.test.len() as u64));
+    note(format_args!(
+        "{}: {} parameters; {}: {train} training and {test} test images; ready in {:.2} s",
+        plan.title(),
+        thousands(classifier.trained() as u64),
+        splits.name,
+        start.elapsed().as_secs_f64()
+    ));
+}
+
+/// Everything that is known before data is read.
+struct Plan {
+    chosen: Chosen,
+    /// The user's own.
+    sets: Vec<(String, String)>,
+    settings: Settings,
+    recipe: Recipe,
+    batch: usize,
+    seed: u32,
+}
+
+impl Plan {
+    /// From the flags; what they leave out is as in `stored`, a run to go on with, or as usual.
+    fn of(args: &Args, stored: Option<&Meta>) -> Result<Plan, Failure> {
+        let mut model = args.model.clone();
+        let mut step = args.step.clone();
+        let mut recipe = Recipe::default();
+        let mut seed = args.seed.unwrap_or(0);
+        if let Some(meta) = stored {
+            let own = model.model.is_none() && meta.model != DEFAULT_MODEL;
+            if own && Model::built_in(&meta.model).is_none() {
+                return Err(Failure::usage(format!("the run is one of the model `{}`; hint: give its file: `train {}.pf --resume`", meta.model, meta.model)));
+            }
+            model.model = model.model.or_else(|| Some(meta.model.clone()));
+            model.preset = model.preset.or_else(|| meta.preset.as_deref().and_then(presets::preset));
+            if model.sets.is_empty() {
+                model.sets = meta.sets.clone();
+            }
+            step.algorithm = step.algorithm.or_else(|| Algorithm::parse(&meta.algorithm));
+            step.batch = step.batch.or(Some(meta.batch));
+            step.no_prune |= meta.flags.iter().any(|f| f == NO_PRUNE);
+            step.directions = step.directions.or_else(|| meta.flags.iter().find_map(|f| f.strip_prefix(DIRECTIONS)?.parse().ok()));
+            recipe = Recipe { epochs: meta.epochs_planned, lr: meta.lr, momentum: meta.momentum, weight_decay: meta.weight_decay };
+            seed = args.seed.unwrap_or(meta.seed);
+        }
+        let given = |flag: Option<f64>, usual: f64| flag.unwrap_or(usual);
+        recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
+        recipe.lr = given(args.lr, recipe.lr);
+        recipe.momentum = given(args.momentum, recipe.momentum);
+        recipe.weight_decay = given(args.weight_decay, recipe.weight_decay);
+
+        let fallback = if stored.is_some() { None } else { Some(DEFAULT_PRESET) };
+        let chosen = model.choose(fallback)?;
+        let batch = step.batch.unwrap_or(chosen.preset.map_or(DEFAULT_BATCH, |p| p.batch));
+        let mut settings = step.settings(&chosen, Some(batch));
+        settings.passes.momentum = recipe.momentum;
+        settings.passes.weight_decay = recipe.weight_decay;
+        Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, seed })
+    }
+
+    fn classifier(&self, threads: usize) -> Result<Classifier, Failure> {
+        let inlined = self.chosen.model.inline(&self.settings.sets, self.settings.batch)?;
+        warn(Wrong { sources: self.chosen.model.sources().clone(), diagnostics: inlined.warnings });
+        Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), threads, self.seed)?)
+    }
+
+    /// What the checkpoints of this run say of it, before its first step.
+    fn meta(&self, splits: &Splits) -> Result<Meta, Failure> {
+        // The batch is a setting of its own: a model is the same at any.
+        let bound = self.chosen.model.inline(&self.settings.sets, Some(1))?.program.to_text();
+        let passes = &self.settings.passes;
+        let mut flags = Vec::new();
+        if passes.directions != 1 {
+            flags.push(format!("{DIRECTIONS}{}", passes.directions));
+        }
+        if !passes.prune {
+            flags.push(NO_PRUNE.into());
+        }
+        Ok(Meta {
+            model: self.chosen.model.name().into(),
+            model_hash: run::fingerprint(bound.as_bytes()),
+            preset: self.chosen.preset.map(|p| p.name.into()),
+            sets: self.sets.clone(),
+            algorithm: passes.algorithm.name().into(),
+            flags,
+            seed: self.seed,
+            batch: self.batch,
+            epochs_planned: self.recipe.epochs,
+            epochs_done: 0,
+            steps_done: 0,
+            lr: self.recipe.lr,
+            momentum: self.recipe.momentum,
+            weight_decay: self.recipe.weight_decay,
+            data: splits.name.clone(),
+        })
+    }
+
+    fn title(&self) -> String {
+        format!("{}, {}", self.chosen.title(), self.settings.passes.algorithm.name().to_uppercase())
+    }
+
+    fn subtitle(&self, data: &str) -> String {
+        let mut text = format!("{data}, batch {}, learning rate {}, seed {}", self.batch, self.recipe.lr, self.seed);
+        for (name, value) in &self.sets {
+            text += &format!(", {name}={value}");
+        }
+        text
+    }
+}
+
+/// As they stand in a checkpoint's `flags`.
+const NO_PRUNE: &str = "--no-prune";
+const DIRECTIONS: &str = "--directions=";
+
+fn default_path(args: &Args) -> PathBuf {
+    let model = args.model.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let stem = std::path::Path::new(model).file_stem().map_or(model.into(), |s| s.to_string_lossy());
+    RunDir::default_path(&stem, args.step.algorithm.unwrap_or(Algorithm::LgFgA).name(), args.seed.unwrap_or(0))
+}
+
+/// What to do about images that do not fit.
+fn image_hint(chosen: &Chosen, splits: &Splits) -> String {
+    let set = &splits.train;
+    let image = [set.height, set.width, set.channels];
+    let fitting: Vec<&str> = PRESETS.iter().filter(|p| p.model == chosen.model.name() && p.image == image).map(|p| p.name).collect();
+    match fitting.is_empty() {
+        false => format!("--preset {}", fitting.join(" or ")),
+        true => "set the sizes of the model's input with --set".into(),
+    }
+}
+
+fn epochs_value(text: &str) -> Result<usize, String> {
+    flags::count(text, 0, "")
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
+        Ok(_) => Err("expected a number that is not negative".into()),
+        Err(_) => Err("expected a number".into()),
+    }
+}
+
+impl From<ClassifierError> for Failure {
+    fn from(error: ClassifierError) -> Failure {
+        match error {
+            ClassifierError::Step(error) => error.into(),
+            other => Failure::wrong(other),
+        }
+    }
+}

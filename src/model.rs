@@ -1,0 +1,124 @@
+//! A model's text, and the way from it to a flat program: parse, inline, passes. It compiles nothing. Read [`Model::training`] first.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use pushforward_ir::ast::{AxisDef, Item, Module};
+use pushforward_ir::{Diagnostic, LIBRARY, Program, Sources, parse, print};
+use pushforward_passes::inline::{self, Bindings, Inlined};
+use pushforward_passes::{Algorithm, Options, algorithm};
+
+use crate::error::Error;
+
+/// A parsed model, with the library that it may call.
+#[derive(Clone, Debug)]
+pub struct Model {
+    name: String,
+    module: Module,
+    library: Module,
+    sources: Sources,
+}
+
+/// What a program is made for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sizes and options of the model by name, as text: `("groups", "16")`. The last one of a name holds.
+    pub sets: Vec<(String, String)>,
+    /// The size of the batch axis. `None`: as the text says.
+    pub batch: Option<usize>,
+    /// The algorithm, and what else the passes are told.
+    pub passes: Options,
+}
+
+impl Settings {
+    pub fn new(algorithm: Algorithm, batch: usize) -> Settings {
+        Settings { sets: Vec::new(), batch: Some(batch), passes: Options::new(algorithm) }
+    }
+}
+
+/// The passes of a program that only looks: nothing is differentiated and nothing updated.
+const EVALUATION: &[&str] = &["dce", "fold", "dce"];
+
+impl Model {
+    /// `file` is what messages call the text; its stem names the model.
+    pub fn parse(file: &str, text: &str) -> Result<Model, Error> {
+        let mut sources = Sources::default();
+        let own = sources.add(file, text);
+        let shared = sources.add("lib.pf", LIBRARY);
+        let parsed = |text, file| parse::parse(text, file).map_err(|errors| Error::text(&sources, errors));
+        let (module, library) = (parsed(text, own)?, parsed(LIBRARY, shared)?);
+        let stem = Path::new(file).file_stem().map_or(file.into(), |s| s.to_string_lossy());
+        Ok(Model { name: stem.into_owned(), module, library, sources })
+    }
+
+    pub fn read(path: &Path) -> Result<Model, Error> {
+        let failed = |source| Error::Read { path: path.into(), source };
+        let bytes = fs::read(path).map_err(failed)?;
+        let text = String::from_utf8(bytes).map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not text (UTF-8)")))?;
+        Model::parse(&path.to_string_lossy(), &text)
+    }
+
+    /// A model that is compiled in, such as `localmixer`.
+    pub fn built_in(name: &str) -> Option<Result<Model, Error>> {
+        pushforward_models::model(name).map(|m| Model::parse(m.file, m.text))
+    }
+
+    /// The stem of the file's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The text as the printer writes it.
+    pub fn text(&self) -> String {
+        print::print(&self.module)
+    }
+
+    /// Whether the text leaves the size of its batch to the caller: `axis N;`.
+    pub fn needs_batch(&self) -> bool {
+        let axes = self.module.items.iter().filter_map(|item| if let Item::Axes(axes) = item { Some(axes) } else { None });
+        axes.flatten().any(|axis| axis.def == AxisDef::Batch)
+    }
+
+    /// The flat program of the model alone, with warnings.
+    pub fn inline(&self, sets: &[(String, String)], batch: Option<usize>) -> Result<Inlined, Error> {
+        let bindings = Bindings { sets: sets.to_vec(), batch, ..Bindings::default() };
+        inline::run(&[&self.library], &self.module, &bindings).map_err(|errors| self.wrong(errors))
+    }
+
+    /// Passes by name on a program of this model; `seen` is shown the result of each.
+    pub fn passes(
+        &self,
+        program: Program,
+        names: &[&str],
+        options: &Options,
+        seen: &mut dyn FnMut(&str, &Program),
+    ) -> Result<Program, Error> {
+        algorithm::run(program, names, options, seen).map_err(|errors| self.wrong(errors))
+    }
+
+    /// The program of one training step.
+    pub fn training(&self, settings: &Settings) -> Result<Program, Error> {
+        let program = self.inline(&settings.sets, settings.batch)?.program;
+        self.passes(program, settings.passes.algorithm.passes(), &settings.passes, &mut |_, _| {})
+    }
+
+    /// The program that computes the model's outputs and nothing else.
+    pub fn evaluation(&self, settings: &Settings) -> Result<Program, Error> {
+        let mut program = self.inline(&settings.sets, settings.batch)?.program;
+        if program.outputs.is_empty() {
+            let error = Diagnostic::error("the model declares no output, so there is nothing to evaluate");
+            return Err(self.wrong(vec![error.hint("declare its prediction: `output logits: f32[N, K] = logits;`")]));
+        }
+        program.losses.clear();
+        self.passes(program, EVALUATION, &settings.passes, &mut |_, _| {})
+    }
+
+    fn wrong(&self, errors: Vec<Diagnostic>) -> Error {
+        Error::text(&self.sources, errors)
+    }
+}

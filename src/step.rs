@@ -1,0 +1,379 @@
+//! A program made callable: tensors go in by name, as `ndarray` views that are not copied, and come out as views of the step's own memory.
+//!
+//! It decides nothing about kernels (`pushforward_plan`) and runs none itself (`pushforward_cpu`). Read [`Step::run`] first.
+
+use ndarray::{ArrayRef, ArrayView, ArrayViewD, Dimension, IxDyn};
+use pushforward_cpu::{Executable, Pool, Slice, SliceMut, State};
+use pushforward_ir::philox::{Domain, fill_normals, fill_normals_f64};
+use pushforward_ir::program::{Init, Port};
+use pushforward_ir::{DType, Program};
+use pushforward_plan::kernel::{Buffer, ElementType};
+
+use crate::error::Error;
+use crate::model::{Model, Settings};
+use crate::report::Report;
+
+/// A compiled program.
+pub struct Step {
+    program: Program,
+    executable: Executable,
+    outputs: Vec<Produced>,
+}
+
+/// Memory for one output.
+struct Produced {
+    name: String,
+    shape: Vec<usize>,
+    data: Data,
+}
+
+enum Data {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I32(Vec<i32>),
+    Bool(Vec<u8>),
+}
+
+impl Step {
+    /// One training step of a model.
+    pub fn training(model: &Model, settings: &Settings, pool: &Pool) -> Result<Step, Error> {
+        Step::compile(model.training(settings)?, pool)
+    }
+
+    /// The model's declared outputs, for looking at what training made of it.
+    pub fn evaluation(model: &Model, settings: &Settings, pool: &Pool) -> Result<Step, Error> {
+        Step::compile(model.evaluation(settings)?, pool)
+    }
+
+    /// Any flat program.
+    pub fn compile(program: Program, pool: &Pool) -> Result<Step, Error> {
+        let plan = pushforward_plan::lower(&program, &pushforward_plan::Options::default())?;
+        let executable = Executable::with_pool(plan, pool)?;
+        let outputs = executable.outputs().map(Produced::of).collect();
+        Ok(Step { program, executable, outputs })
+    }
+
+    /// Runs once. Inputs may come in any order; those that the program does not read may be left out. `parameters` are updated in place.
+    /// Nothing is computed if a tensor is missing or does not fit.
+    pub fn run(&mut self, parameters: &mut Parameters, inputs: &[(&str, Input<'_>)]) -> Result<(), Error> {
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| self.program.input(name).is_none()) {
+            let known: Vec<&str> = self.program.inputs.iter().map(|p| p.name.as_str()).collect();
+            return Err(Error::Unknown { what: "input", name: name.to_string(), known: known.join(", ") });
+        }
+        let mut slices = Vec::with_capacity(inputs.len());
+        for (port, buffer) in self.program.inputs.iter().zip(self.executable.inputs()) {
+            let given = inputs.iter().find(|(name, _)| *name == port.name);
+            slices.push(match (given, buffer) {
+                (Some((_, input)), _) => input.slice(port, &self.program)?,
+                (None, None) => Slice::F32(&[]),
+                (None, Some(_)) => {
+                    return Err(Error::Missing { name: port.name.clone(), wants: show(port, &self.program) });
+                }
+            });
+        }
+        let mut outputs: Vec<SliceMut<'_>> = self.outputs.iter_mut().map(|o| o.data.slice_mut()).collect();
+        Ok(self.executable.run(&mut parameters.state, &slices, &mut outputs)?)
+    }
+
+    /// The output `name` of the last run; zeros before the first.
+    pub fn output(&self, name: &str) -> Option<View<'_>> {
+        self.outputs.iter().find(|o| o.name == name).map(|o| View::new(&o.shape, o.data.slice()))
+    }
+
+    /// All outputs, in the program's order.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, View<'_>)> {
+        self.outputs.iter().map(|o| (o.name.as_str(), View::new(&o.shape, o.data.slice())))
+    }
+
+    /// The program that was compiled: its inputs, parameters, outputs and their shapes.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub fn executable(&self) -> &Executable {
+        &self.executable
+    }
+
+    pub fn report(&self) -> Report {
+        Report::of(self.executable.plan())
+    }
+}
+
+impl Produced {
+    fn of(buffer: &Buffer) -> Produced {
+        let (shape, len) = (buffer.dims.iter().map(|d| d.1).collect(), buffer.len());
+        let data = match buffer.dtype {
+            ElementType::F32 => Data::F32(vec![0.0; len]),
+            ElementType::F64 => Data::F64(vec![0.0; len]),
+            ElementType::I32 => Data::I32(vec![0; len]),
+            ElementType::Bool => Data::Bool(vec![0; len]),
+        };
+        Produced { name: buffer.name.clone(), shape, data }
+    }
+}
+
+impl Data {
+    fn slice(&self) -> Slice<'_> {
+        match self {
+            Data::F32(x) => Slice::F32(x),
+            Data::F64(x) => Slice::F64(x),
+            Data::I32(x) => Slice::I32(x),
+            Data::Bool(x) => Slice::Bool(x),
+        }
+    }
+
+    fn slice_mut(&mut self) -> SliceMut<'_> {
+        match self {
+            Data::F32(x) => SliceMut::F32(x),
+            Data::F64(x) => SliceMut::F64(x),
+            Data::I32(x) => SliceMut::I32(x),
+            Data::Bool(x) => SliceMut::Bool(x),
+        }
+    }
+}
+
+/// What a model has learnt, and its momentum: the tensors that live from step to step. One set serves every step of a model: training,
+/// evaluation, other batches.
+pub struct Parameters {
+    state: State,
+}
+
+impl Parameters {
+    /// Those of `step`, as its model says that they begin; `seed` decides what is random. Parameter `i` of the model draws from stream `i`.
+    pub fn new(step: &Step, seed: u32) -> Result<Parameters, Error> {
+        let mut state = State::new(step.executable.plan())?;
+        for (stream, param) in (0u32..).zip(&step.program.params) {
+            let Some(values) = state.get_mut(&param.port.name) else { continue };
+            match (values, param.init) {
+                (SliceMut::F32(x), Init::Constant(value)) => x.fill(value as f32),
+                (SliceMut::F64(x), Init::Constant(value)) => x.fill(value),
+                (SliceMut::F32(x), Init::Normal(deviation)) => {
+                    fill_normals(seed, Domain::Init, stream, 0, 0, 0, x);
+                    x.iter_mut().for_each(|x| *x *= deviation as f32);
+                }
+                (SliceMut::F64(x), Init::Normal(deviation)) => {
+                    fill_normals_f64(seed, Domain::Init, stream, 0, 0, 0, x);
+                    x.iter_mut().for_each(|x| *x *= deviation);
+                }
+                (SliceMut::I32(x), Init::Constant(value) | Init::Normal(value)) => x.fill(value as i32),
+                (SliceMut::Bool(x), Init::Constant(value) | Init::Normal(value)) => x.fill(u8::from(value != 0.0)),
+            }
+        }
+        Ok(Parameters { state })
+    }
+
+    pub fn get(&self, name: &str) -> Option<View<'_>> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, view)| view)
+    }
+
+    /// Name and numbers of each, in the order in which the step declares them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, View<'_>)> {
+        self.state.iter().map(|(name, dims, data)| (name, View::new(&dims.iter().map(|d| d.1).collect::<Vec<_>>(), data)))
+    }
+
+    /// Overwrites one.
+    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
+        Ok(self.state.set(name, Slice::F32(values))?)
+    }
+}
+
+/// A tensor that the caller lends to one run.
+pub struct Input<'a> {
+    /// `None` for a flat slice: only its length is checked.
+    shape: Option<Vec<usize>>,
+    lent: Lent<'a>,
+}
+
+enum Lent<'a> {
+    Slice(Slice<'a>),
+    F32(f32),
+    F64(f64),
+    I32(i32),
+    /// A view that is not dense and row-major.
+    Strided,
+}
+
+impl Input<'_> {
+    fn slice(&self, port: &Port, program: &Program) -> Result<Slice<'_>, Error> {
+        let wants = program.shape(port);
+        if let Some(got) = self.shape.as_ref().filter(|got| !same_shape(&wants, got)) {
+            return Err(Error::Shape { name: port.name.clone(), wants: show(port, program), got: got.clone() });
+        }
+        match &self.lent {
+            Lent::Slice(x) => Ok(*x),
+            Lent::F32(x) => Ok(Slice::F32(std::slice::from_ref(x))),
+            Lent::F64(x) => Ok(Slice::F64(std::slice::from_ref(x))),
+            Lent::I32(x) => Ok(Slice::I32(std::slice::from_ref(x))),
+            Lent::Strided => Err(Error::Strided { name: port.name.clone(), shape: self.shape.clone().unwrap_or_default() }),
+        }
+    }
+}
+
+/// Whether an array of shape `got` is the tensor: axes that a person wrote as one (`H = (Y, h)`) may be one in the array. Both read row by row.
+fn same_shape(wants: &[usize], got: &[usize]) -> bool {
+    if wants.contains(&0) || got.contains(&0) {
+        return wants.contains(&0) && got.contains(&0);
+    }
+    let mut left = wants.iter().copied().filter(|&n| n != 1);
+    let split = got.iter().copied().filter(|&n| n != 1).all(|n| {
+        let mut product = 1usize;
+        while product < n {
+            match left.next() {
+                Some(size) => product = product.saturating_mul(size),
+                None => return false,
+            }
+        }
+        product == n
+    });
+    split && left.next().is_none()
+}
+
+/// `f32[N=32, P=4]`
+fn show(port: &Port, program: &Program) -> String {
+    let dims: Vec<String> = port.order.iter().map(|&a| format!("{}={}", program.axes[a].name, program.axes.size(a))).collect();
+    format!("{}[{}]", port.dtype.name(), dims.join(", "))
+}
+
+/// What a tensor's elements may be in Rust; conditions are bytes.
+pub trait Scalar: Sized {
+    #[doc(hidden)]
+    fn lend(x: &[Self]) -> Slice<'_>;
+}
+
+impl Scalar for f32 {
+    fn lend(x: &[f32]) -> Slice<'_> {
+        Slice::F32(x)
+    }
+}
+
+impl Scalar for f64 {
+    fn lend(x: &[f64]) -> Slice<'_> {
+        Slice::F64(x)
+    }
+}
+
+impl Scalar for i32 {
+    fn lend(x: &[i32]) -> Slice<'_> {
+        Slice::I32(x)
+    }
+}
+
+impl Scalar for u8 {
+    fn lend(x: &[u8]) -> Slice<'_> {
+        Slice::Bool(x)
+    }
+}
+
+impl<'a, T: Scalar, D: Dimension> From<ArrayView<'a, T, D>> for Input<'a> {
+    fn from(x: ArrayView<'a, T, D>) -> Input<'a> {
+        let lent = x.to_slice().map_or(Lent::Strided, |x| Lent::Slice(T::lend(x)));
+        Input { shape: Some(x.shape().to_vec()), lent }
+    }
+}
+
+impl<'a, T: Scalar, D: Dimension> From<&'a ArrayRef<T, D>> for Input<'a> {
+    fn from(x: &'a ArrayRef<T, D>) -> Input<'a> {
+        x.view().into()
+    }
+}
+
+impl<'a, T: Scalar> From<&'a [T]> for Input<'a> {
+    fn from(x: &'a [T]) -> Input<'a> {
+        Input { shape: None, lent: Lent::Slice(T::lend(x)) }
+    }
+}
+
+impl From<f32> for Input<'_> {
+    fn from(x: f32) -> Self {
+        Input { shape: Some(Vec::new()), lent: Lent::F32(x) }
+    }
+}
+
+impl From<f64> for Input<'_> {
+    fn from(x: f64) -> Self {
+        Input { shape: Some(Vec::new()), lent: Lent::F64(x) }
+    }
+}
+
+impl From<i32> for Input<'_> {
+    fn from(x: i32) -> Self {
+        Input { shape: Some(Vec::new()), lent: Lent::I32(x) }
+    }
+}
+
+/// A tensor of the step's, for looking.
+#[derive(Clone, Debug)]
+pub enum View<'a> {
+    F32(ArrayViewD<'a, f32>),
+    F64(ArrayViewD<'a, f64>),
+    I32(ArrayViewD<'a, i32>),
+    Bool(ArrayViewD<'a, u8>),
+}
+
+impl<'a> View<'a> {
+    fn new(shape: &[usize], data: Slice<'a>) -> View<'a> {
+        fn view<'a, T>(shape: &[usize], data: &'a [T]) -> ArrayViewD<'a, T> {
+            ArrayView::from_shape(IxDyn(shape), data).expect("a buffer has as many elements as its sizes say")
+        }
+        match data {
+            Slice::F32(x) => View::F32(view(shape, x)),
+            Slice::F64(x) => View::F64(view(shape, x)),
+            Slice::I32(x) => View::I32(view(shape, x)),
+            Slice::Bool(x) => View::Bool(view(shape, x)),
+        }
+    }
+
+    pub fn dtype(&self) -> DType {
+        match self {
+            View::F32(_) => DType::F32,
+            View::F64(_) => DType::F64,
+            View::I32(_) => DType::I32,
+            View::Bool(_) => DType::Bool,
+        }
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            View::F32(x) => x.shape(),
+            View::F64(x) => x.shape(),
+            View::I32(x) => x.shape(),
+            View::Bool(x) => x.shape(),
+        }
+    }
+
+    /// The array, if it is f32.
+    pub fn f32(self) -> Option<ArrayViewD<'a, f32>> {
+        match self {
+            View::F32(x) => Some(x),
+            View::F64(_) | View::I32(_) | View::Bool(_) => None,
+        }
+    }
+
+    /// The one number of a tensor that has one.
+    pub fn item(&self) -> Option<f64> {
+        match self {
+            View::F32(x) if x.len() == 1 => x.first().map(|&x| f64::from(x)),
+            View::F64(x) if x.len() == 1 => x.first().copied(),
+            View::I32(x) if x.len() == 1 => x.first().map(|&x| f64::from(x)),
+            View::Bool(x) if x.len() == 1 => x.first().map(|&x| f64::from(x)),
+            View::F32(_) | View::F64(_) | View::I32(_) | View::Bool(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_shape;
+
+    #[test]
+    fn composite_axes_may_be_one() {
+        let (wants, fits) = ([128, 8, 4, 8, 4, 3], [vec![128, 32, 32, 3], vec![128, 8, 4, 8, 4, 3], vec![128, 64 * 16 * 3], vec![128 * 3072]]);
+        assert!(fits.iter().all(|got| same_shape(&wants, got)));
+        for got in [vec![128, 3, 32, 32], vec![64, 32, 32, 3], vec![128, 32, 32], vec![], vec![128, 32, 32, 3, 2]] {
+            assert!(!same_shape(&wants, &got), "{got:?}");
+        }
+        assert!(same_shape(&[1, 28, 1, 28], &[28, 28]) && same_shape(&[1, 28, 1, 28], &[1, 28, 28, 1]));
+        assert!(same_shape(&[], &[]) && same_shape(&[], &[1]) && !same_shape(&[], &[2]));
+        assert!(same_shape(&[0, 3], &[0, 3]) && !same_shape(&[0, 3], &[2, 3]));
+    }
+}
