@@ -47,7 +47,7 @@ pub fn infer(program: &Program, op: &Op, args: &[Type]) -> Result<Type, TypeErro
             cx.wants(args, "a number", |d| d != DType::Bool)?;
             Ok(Type::new(cx.one_dtype(args)?, join))
         }
-        Class::Float | Class::Contract => {
+        Class::Float | Class::Slow | Class::Contract => {
             cx.wants(args, "a float", DType::is_float)?;
             let dtype = cx.one_dtype(args)?;
             match op {

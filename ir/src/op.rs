@@ -13,6 +13,8 @@ pub enum Class {
     Arith,
     /// Elementwise on floats only; operands and result share a dtype.
     Float,
+    /// As [`Class::Float`], but worth keeping rather than computing twice.
+    Slow,
     /// Elementwise comparison of two numbers of one dtype, gives bool.
     Compare,
     /// Elementwise on bool.
@@ -119,11 +121,11 @@ ops! {
     /// Quotient.
     Div = "div", 2, Float;
     /// Natural exponential.
-    Exp = "exp", 1, Float;
+    Exp = "exp", 1, Slow;
     /// Natural logarithm.
-    Log = "log", 1, Float;
+    Log = "log", 1, Slow;
     /// Hyperbolic tangent.
-    Tanh = "tanh", 1, Float;
+    Tanh = "tanh", 1, Slow;
     /// Square root.
     Sqrt = "sqrt", 1, Float;
     /// 1 / sqrt(x).
@@ -219,6 +221,46 @@ impl Op {
 
     pub fn class(&self) -> Class {
         self.info().class
+    }
+
+    /// The same op with every axis that it names replaced. Elements of `normal` keep their numbers: the order of its axes is what counts.
+    pub fn with_axes(&self, mut at: impl FnMut(AxisId) -> AxisId) -> Op {
+        let set = |s: &AxisSet, at: &mut dyn FnMut(AxisId) -> AxisId| s.iter().map(at).collect::<AxisSet>();
+        match self {
+            Op::Iota(a) => Op::Iota(at(*a)),
+            Op::Delta((a, b)) => Op::Delta((at(*a), at(*b))),
+            Op::Normal(noise) => {
+                let order = noise.order.iter().map(|&a| at(a)).collect();
+                Op::Normal(Box::new(Noise { order, direction: noise.direction.map(at), ..(**noise).clone() }))
+            }
+            Op::Seed(seed) => Op::Seed(Box::new((seed.0, crate::types::Type::new(seed.1.dtype, set(&seed.1.axes, &mut at))))),
+            Op::Sum(over) => Op::Sum(set(over, &mut at)),
+            Op::Max(over) => Op::Max(set(over, &mut at)),
+            Op::Contract(over) => Op::Contract(set(over, &mut at)),
+            Op::Rename(pairs) => Op::rename(pairs.iter().map(|&(a, b)| (at(a), at(b)))),
+            Op::Window(affine) => {
+                let terms = affine.terms.iter().map(|&(factor, a)| (factor, at(a))).collect();
+                Op::Window(Box::new(Affine { terms, axis: at(affine.axis), offset: affine.offset }))
+            }
+            Op::Gather(a) => Op::Gather(at(*a)),
+            Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Cast(_) | Op::Activity(_) => self.clone(),
+            Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu => {
+                self.clone()
+            }
+            Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not | Op::Select | Op::StopGradient => {
+                self.clone()
+            }
+        }
+    }
+
+    /// The axes that the op itself names.
+    pub fn axes(&self) -> Vec<AxisId> {
+        let mut named = Vec::new();
+        self.with_axes(|a| {
+            named.push(a);
+            a
+        });
+        named
     }
 
     /// Pairs of a rename in their one normal form.

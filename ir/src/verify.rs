@@ -138,7 +138,7 @@ impl Cx<'_> {
         let program = self.program;
         let node = program.node(v);
         let name = node.op.name();
-        let mut axes = axes_named(&node.op);
+        let mut axes = node.op.axes();
         axes.extend(node.ty.axes.iter());
         if let Some(a) = axes.into_iter().find(|&a| !self.known(a)) {
             return self.error_at(v, format!("{v:?}: `{name}` names axis {}, the program has {} axes [axis]", a.0, program.axes.len()));
@@ -296,23 +296,6 @@ impl Cx<'_> {
 
     fn axis_names(&self, order: &[AxisId]) -> String {
         order.iter().map(|&a| self.axis_name(a)).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// The axes that an op itself names.
-fn axes_named(op: &Op) -> Vec<AxisId> {
-    match op {
-        Op::Iota(a) | Op::Gather(a) => vec![*a],
-        Op::Delta((a, b)) => vec![*a, *b],
-        Op::Normal(noise) => noise.order.iter().copied().chain(noise.direction).collect(),
-        Op::Seed(seed) => seed.1.axes.iter().collect(),
-        Op::Sum(over) | Op::Max(over) | Op::Contract(over) => over.iter().collect(),
-        Op::Rename(pairs) => pairs.iter().flat_map(|&(a, b)| [a, b]).collect(),
-        Op::Window(affine) => affine.terms.iter().map(|t| t.1).chain([affine.axis]).collect(),
-        Op::Input(_) | Op::Param(_) | Op::Const(_) => vec![],
-        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu => vec![],
-        Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not | Op::Select | Op::Cast(_) => vec![],
-        Op::StopGradient | Op::Activity(_) => vec![],
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use pushforward_ir::axis::AxisId;
-use pushforward_ir::op::{Affine, Noise};
 use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
 /// `x`, made to depend on all of `axes` (constant along those that it lacks).
@@ -34,27 +33,7 @@ pub fn renamed(axes: AxisSet, map: &Renames) -> AxisSet {
 
 /// `op` with the axes that it names replaced.
 pub fn rename_op(op: &Op, map: &Renames) -> Op {
-    let at = |a: AxisId| *map.get(&a).unwrap_or(&a);
-    match op {
-        Op::Iota(a) => Op::Iota(at(*a)),
-        Op::Delta((a, b)) => Op::Delta((at(*a), at(*b))),
-        Op::Sum(s) => Op::Sum(renamed(*s, map)),
-        Op::Max(s) => Op::Max(renamed(*s, map)),
-        Op::Contract(s) => Op::Contract(renamed(*s, map)),
-        Op::Rename(pairs) => Op::rename(pairs.iter().map(|&(a, b)| (at(a), at(b)))),
-        Op::Window(w) => Op::Window(Box::new(Affine {
-            axis: at(w.axis),
-            terms: w.terms.iter().map(|&(f, a)| (f, at(a))).collect(),
-            offset: w.offset,
-        })),
-        Op::Gather(a) => Op::Gather(at(*a)),
-        // Elements keep their numbers: the order of the axes is what counts.
-        Op::Normal(n) => Op::Normal(Box::new(Noise { order: n.order.iter().map(|&a| at(a)).collect(), direction: n.direction.map(at), ..(**n).clone() })),
-        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Seed(_) => op.clone(),
-        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu => op.clone(),
-        Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not | Op::Select | Op::Cast(_) => op.clone(),
-        Op::StopGradient | Op::Activity(_) => op.clone(),
-    }
+    op.with_axes(|a| *map.get(&a).unwrap_or(&a))
 }
 
 /// Values that depend on `from` and on which `to` depends, both included: the slice between them, operands first.

@@ -13,13 +13,13 @@ use cranelift_jit::JITModule;
 use cranelift_module::FuncId;
 use gemm::Parallelism;
 use pushforward_ir::philox::{self, Domain};
-use pushforward_plan::kernel::{Body, Cut, ElementType, Gemm, GemmDim, GemmLoop, Kernel, Normals};
+use pushforward_plan::kernel::{Body, Cut, ElementType, Gemm, GemmDim, GemmLoop, Kernel, Normals, Prim};
 
 /// A compiled kernel: arguments, from, to, scratch.
 pub(crate) type Entry = unsafe extern "C" fn(*const *mut u8, i64, i64, *mut u8);
 
-/// The functions that compiled code calls: f64 only, f32 is computed in place. In the order exp, log, tanh.
-pub(crate) fn symbols() -> [(&'static str, *const u8); 3] {
+/// The functions that compiled code calls for slow primitives: f64 only, f32 is computed in place.
+pub(crate) fn symbols() -> [(Prim, &'static str, *const u8); 3] {
     extern "C" fn exp(x: f64) -> f64 {
         x.exp()
     }
@@ -29,7 +29,11 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 3] {
     extern "C" fn tanh(x: f64) -> f64 {
         x.tanh()
     }
-    [("pf_exp_f64", exp as *const u8), ("pf_log_f64", log as *const u8), ("pf_tanh_f64", tanh as *const u8)]
+    [
+        (Prim::Exp, "pf_exp_f64", exp as *const u8),
+        (Prim::Log, "pf_log_f64", log as *const u8),
+        (Prim::Tanh, "pf_tanh_f64", tanh as *const u8),
+    ]
 }
 
 /// Fused multiply-add of f32 and of f64, for processors without.

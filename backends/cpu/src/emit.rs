@@ -31,11 +31,12 @@ pub(crate) struct Nest<'a> {
 }
 
 /// The registered f64 functions, declared in the function being built.
-#[derive(Clone, Copy)]
-pub(crate) struct Libm {
-    pub exp: FuncRef,
-    pub log: FuncRef,
-    pub tanh: FuncRef,
+pub(crate) struct Libm(pub Vec<(Prim, FuncRef)>);
+
+impl Libm {
+    fn of(&self, prim: Prim) -> FuncRef {
+        self.0.iter().find(|(p, _)| *p == prim).map(|(_, f)| *f).expect("every slow primitive has a function for f64")
+    }
 }
 
 /// Builds the body of `func`, whose signature is that of a kernel.
@@ -169,7 +170,7 @@ fn points(loops: &Loops) -> usize {
 fn unroll(loops: &Loops) -> usize {
     let cost: usize = instructions(loops)
         .map(|i| match &i.kind {
-            InstKind::Prim(Prim::Exp | Prim::Log | Prim::Tanh, _) => 12,
+            InstKind::Prim(prim, _) if prim.is_slow() => 12,
             InstKind::Prim(..) | InstKind::Reduce(..) | InstKind::Load(_) => 1,
             InstKind::Const(_) | InstKind::Index(_) | InstKind::Store(..) | InstKind::Keep(..) | InstKind::Recall(_) => 0,
         })

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::{
-    AbiParam, ExtFuncData, ExternalName, FuncRef, Function, LibCall, Signature, UserExternalName, UserFuncName, types,
-};
+use cranelift_codegen::ir::{AbiParam, ExtFuncData, ExternalName, Function, LibCall, Signature, UserExternalName, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, TargetFrontendConfig, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
@@ -44,7 +42,8 @@ pub(crate) struct Program {
 pub(crate) fn compile(plan: &Plan, pool: &Pool) -> Result<Program, CpuError> {
     let isa = host()?;
     let mut builder = JITBuilder::with_isa(isa.clone(), Box::new(libcall));
-    for (name, start) in crate::call::symbols().into_iter().chain(crate::call::fused()) {
+    let slow = crate::call::symbols().map(|(_, name, start)| (name, start));
+    for (name, start) in slow.into_iter().chain(crate::call::fused()) {
         builder.symbol(name, start);
     }
     let mut module = JITModule::new(builder);
@@ -57,7 +56,7 @@ pub(crate) fn compile(plan: &Plan, pool: &Pool) -> Result<Program, CpuError> {
     unary.params.push(AbiParam::new(types::F64));
     unary.returns.push(AbiParam::new(types::F64));
     let mut libm = Vec::new();
-    for (name, _) in crate::call::symbols() {
+    for (_, name, _) in crate::call::symbols() {
         libm.push(module.declare_function(name, Linkage::Import, &unary).map_err(|e| failed(name)(&e))?);
     }
     let nests: Vec<(usize, &Loops)> = plan
@@ -167,14 +166,11 @@ fn function(
     unary.params.push(AbiParam::new(types::F64));
     unary.returns.push(AbiParam::new(types::F64));
     let unary = func.import_signature(unary);
-    let libm: Vec<FuncRef> = libm
-        .iter()
-        .map(|id| {
-            let name = func.declare_imported_user_function(UserExternalName { namespace: 0, index: id.as_u32() });
-            func.import_function(ExtFuncData { name: ExternalName::user(name), signature: unary, colocated: false, patchable: false })
-        })
-        .collect();
-    let libm = Libm { exp: libm[0], log: libm[1], tanh: libm[2] };
+    let functions = libm.iter().map(|id| {
+        let name = func.declare_imported_user_function(UserExternalName { namespace: 0, index: id.as_u32() });
+        func.import_function(ExtFuncData { name: ExternalName::user(name), signature: unary, colocated: false, patchable: false })
+    });
+    let libm = Libm(crate::call::symbols().map(|(prim, ..)| prim).into_iter().zip(functions).collect());
     let readonly = readonly(plan, k);
     emit::emit(&mut func, context, target, &Nest { loops, args: &plan.kernels[k].args, readonly: &readonly }, libm);
     func

@@ -276,6 +276,13 @@ pub enum Prim {
     Cast,
 }
 
+impl Prim {
+    /// Whether it takes a polynomial or a call, not an instruction or a few: `Class::Slow` of the ops.
+    pub fn is_slow(self) -> bool {
+        matches!(self, Prim::Exp | Prim::Log | Prim::Tanh)
+    }
+}
+
 /// `c[b, m, n] = sum over k of a[b, m, k] * b[b, k, n]`, strides in elements. Sums run over `k` inside and `more_k` outside, in order.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Gemm {

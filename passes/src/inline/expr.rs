@@ -278,7 +278,7 @@ impl<'a> Elaborator<'a> {
         }
         let want_float = want.filter(|d| d.is_float());
         let want = match info.class {
-            Class::Arith | Class::Float | Class::Mark => want,
+            Class::Arith | Class::Float | Class::Slow | Class::Mark => want,
             _ => None,
         };
         let values = self.operands(&args.iter().collect::<Vec<_>>(), want)?;

@@ -2,7 +2,7 @@
 //! square root have the evaluator's bits. Read [`Emitter::prim`].
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 use pushforward_plan::kernel::{ElementType, Inst, Prim};
 
 use super::Emitter;
@@ -19,9 +19,9 @@ impl Emitter<'_> {
             Prim::Mul => self.arith(from, x, y, |e, x, y| e.b.ins().fmul(x, y), |e, x, y| e.b.ins().imul(x, y)),
             Prim::Neg => self.arith(from, x, x, |e, x, _| e.b.ins().fneg(x), |e, x, _| e.b.ins().ineg(x)),
             Prim::Div => self.map2(x, y, |e, x, y| e.b.ins().fdiv(x, y)),
-            Prim::Exp => self.float(from, x, Self::exp_f32, self.libm.exp),
-            Prim::Log => self.float(from, x, Self::log_f32, self.libm.log),
-            Prim::Tanh => self.float(from, x, Self::tanh_f32, self.libm.tanh),
+            Prim::Exp => self.slow(prim, from, x, Self::exp_f32),
+            Prim::Log => self.slow(prim, from, x, Self::log_f32),
+            Prim::Tanh => self.slow(prim, from, x, Self::tanh_f32),
             Prim::Sqrt => self.map1(x, |e, x| e.b.ins().sqrt(x)),
             Prim::Rsqrt => {
                 let one = self.constant(from, 1.0);
@@ -83,7 +83,8 @@ impl Emitter<'_> {
     }
 
     /// f32 in vectors, f64 by a call for each lane.
-    fn float(&mut self, dtype: ElementType, x: &Pack, f32s: fn(&mut Self, Value) -> Value, f64s: FuncRef) -> Pack {
+    fn slow(&mut self, prim: Prim, dtype: ElementType, x: &Pack, f32s: fn(&mut Self, Value) -> Value) -> Pack {
+        let f64s = self.libm.of(prim);
         match dtype {
             ElementType::F32 | ElementType::I32 | ElementType::Bool => self.map1(x, f32s),
             ElementType::F64 => self.by_lane(ElementType::F64, ElementType::F64, x, |e, x| {

@@ -345,7 +345,7 @@ impl Memory<'_> {
         leaves.dedup();
         let count = |v: Value| program.axes.count(program.axes_of(v)) as f64;
         let read: f64 = leaves.iter().map(|&l| count(l)).sum();
-        let slow = matches!(op, Op::Exp | Op::Log | Op::Tanh) && read > 0.25 * count(v);
+        let slow = op.class() == Class::Slow && read > 0.25 * count(v);
         match ops <= MOST_AGAIN && read <= MOST_READ * count(v) && !slow {
             true => Choice::Again { leaves, ops },
             false => Choice::Store,

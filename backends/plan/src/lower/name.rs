@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use pushforward_ir::op::Class;
 use pushforward_ir::{AxisSet, Op, Program, Value};
 
 use super::cluster::Cluster;
@@ -34,7 +35,8 @@ pub fn name(program: &Program, cluster: &Cluster, body: &Body) -> String {
 /// Ops by which a person recognises what is computed.
 fn telling(op: &Op) -> Option<&'static str> {
     match op {
-        Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) | Op::Select => Some(op.name()),
+        op if op.class() == Class::Slow => Some(op.name()),
+        Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) | Op::Select => Some(op.name()),
         _ => None,
     }
 }

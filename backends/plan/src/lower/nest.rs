@@ -149,7 +149,7 @@ impl<'a> Nest<'a> {
         let op = self.program.op(v);
         let own = match op {
             op if is_free(op) || *op == COPY => 0,
-            Op::Exp | Op::Log | Op::Tanh => 12,
+            op if op.class() == Class::Slow => 12,
             _ => 1,
         };
         let operands = self.program.args(v).iter().filter(|a| self.computes.contains(a) && self.over_row(**a) && !self.is_own_reduction(**a));

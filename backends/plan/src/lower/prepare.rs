@@ -186,7 +186,7 @@ fn is_gemm(program: &Program, x: Value, y: Value, over: AxisSet) -> bool {
 /// Whether an op computes each element of its result from the same element of its operands.
 pub fn is_map(op: &Op) -> bool {
     match op.class() {
-        Class::Arith | Class::Float | Class::Compare | Class::Logic | Class::Select | Class::Cast => true,
+        Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast => true,
         Class::Mark => *op == COPY,
         Class::Leaf | Class::Reduce | Class::Contract | Class::Rename | Class::Index => false,
     }
