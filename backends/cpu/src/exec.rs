@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use pushforward_plan::Plan;
 use pushforward_plan::kernel::{Body, Buffer, Role};
+use pushforward_plan::verify::{cut_size, verify};
 
 use crate::call::{self, Pointers, Ready};
-use crate::check::{check, cut_size};
 use crate::emit;
 use crate::error::CpuError;
 use crate::jit::{self, Compiled, Program};
@@ -54,7 +54,9 @@ impl Executable {
 
     /// The same, on threads that others use too.
     pub fn with_pool(plan: Plan, pool: &Pool) -> Result<Executable, CpuError> {
-        check(&plan).map_err(|problem| CpuError::Plan { plan: plan.name.clone(), problem })?;
+        if let Some(problem) = verify(&plan).into_iter().next() {
+            return Err(CpuError::Plan { plan: plan.name.clone(), problem });
+        }
         let program = jit::compile(&plan, pool)?;
         let arena = Block::new("temporaries", plan.arena_bytes)?;
         let needed = plan.kernels.iter().map(|k| match &k.body {

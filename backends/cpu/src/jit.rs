@@ -14,9 +14,9 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleReloc};
 use pushforward_plan::Plan;
 use pushforward_plan::kernel::{Body, Loops};
+use pushforward_plan::verify;
 
 use crate::call::Code;
-use crate::check;
 use crate::emit::{self, Libm, Nest};
 use crate::error::CpuError;
 use crate::pool::Pool;
@@ -185,10 +185,10 @@ fn signature(convention: CallConv) -> Signature {
 /// By argument of kernel `k`: whether it is only read, and no launch binds it to memory that the kernel writes.
 fn readonly(plan: &Plan, k: usize) -> Vec<bool> {
     let args = &plan.kernels[k].args;
-    let written = |arg: usize| check::written(&args[arg]);
+    let written = |arg: usize| verify::is_written(&args[arg]);
     let launches = || plan.stages.iter().flat_map(|s| &s.launches).filter(|l| l.kernel == k);
     let clear =
-        |arg: usize| launches().all(|l| (0..args.len()).filter(|&w| written(w)).all(|w| !check::overlap(plan, l.args[arg], l.args[w])));
+        |arg: usize| launches().all(|l| (0..args.len()).filter(|&w| written(w)).all(|w| !verify::overlap(plan, l.args[arg], l.args[w])));
     (0..args.len()).map(|arg| !written(arg) && clear(arg)).collect()
 }
 

@@ -9,14 +9,12 @@
 //! | `exec.rs` | an executable and its runs |
 //! | `memory.rs` | borrowed tensors, parameters between runs |
 //! | `pool.rs` | threads |
-//! | `check.rs` | what compiled code relies on |
 //! | `jit.rs` | all kernels of a plan to machine code |
 //! | `emit.rs`, `emit/` | one loop nest to Cranelift IR |
 //! | `call.rs` | calls of compiled code, GEMM and noise: the raw pointers |
 //! | `peak.rs` | the machine's measured GEMM peak |
 
 mod call;
-mod check;
 mod emit;
 mod error;
 mod exec;

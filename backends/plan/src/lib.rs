@@ -3,6 +3,7 @@
 
 pub mod kernel;
 pub mod lower;
+pub mod verify;
 
 pub use kernel::Plan;
 pub use lower::{LowerError, Options, lower};

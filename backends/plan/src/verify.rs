@@ -1,58 +1,180 @@
-//! What compiled code relies on without looking: that every access of a plan lies inside its buffer, every register is defined, of one dtype
-//! and used as such. `call.rs` follows raw pointers because this passed. Whether slices and parts keep out of each other's way, and whether the
-//! plan computes what the program says, is not seen from here.
+//! The verifier of plans. It collects every problem: first of each buffer, kernel and launch alone, then, if these are sound, of the order in
+//! which launches use memory. Back ends follow raw pointers because this passed. Whether the plan computes what the program says is not seen
+//! from here.
 //!
-//! Read [`check`] first.
+//! | what holds | where |
+//! |---|---|
+//! | temporaries lie in the arena, aligned; parameters have unique names | `buffers` |
+//! | registers are defined before they are used, primitives get the dtypes that they take, places have a stride for each loop | `nest` |
+//! | a product writes its result and neither factor, each dimension moves in two operands, the cut fits | `product` |
+//! | noise has a buffer, a seed and a step | `noise` |
+//! | a launch's buffers have the arguments' dtypes and enough elements; inputs are not written | `launch` |
+//! | a temporary or output is read only after it was written, and not after another took its place | `order` |
+//! | slices and parts write only what is theirs, and slices read of their own stage only what is theirs | `shares` |
+//!
+//! Read [`verify`] first.
 
-use pushforward_plan::Plan;
-use pushforward_plan::kernel::*;
+use std::collections::{HashMap, HashSet};
 
-use crate::error::dtype_name;
+use crate::kernel::*;
 
-/// The first thing that is wrong with `plan`, if any.
-pub(crate) fn check(plan: &Plan) -> Result<(), String> {
-    let mut names = std::collections::HashSet::new();
-    for buffer in &plan.buffers {
-        let size = size(buffer.dims.iter().map(|d| d.1)).and_then(|n| n.checked_mul(buffer.dtype.bytes()));
-        let bytes = size.filter(|&bytes| bytes <= isize::MAX as usize).ok_or(format!("buffer `{}` is too large", buffer.name))?;
-        match buffer.role {
-            Role::Temp(offset) => {
-                let inside = offset.checked_add(bytes).is_some_and(|end| end <= plan.arena_bytes);
-                ensure(inside && offset % 64 == 0, || format!("temporary `{}` at {offset} does not fit the arena", buffer.name))?;
-            }
-            Role::State(_) => ensure(names.insert(&buffer.name), || format!("two parameters are called `{}`", buffer.name))?,
-            Role::Input(i) | Role::Output(i) => ensure(i < 1 << 20, || format!("`{}` has the number {i}", buffer.name))?,
-        }
-    }
+/// Everything that is wrong with `plan`; empty if it is sound.
+pub fn verify(plan: &Plan) -> Vec<String> {
+    let mut problems: Vec<String> = Vec::new();
+    let mut names = HashSet::new();
+    problems.extend(plan.buffers.iter().filter_map(|b| buffer(plan, b, &mut names).err()));
     for kernel in &plan.kernels {
-        match &kernel.body {
+        let result = match &kernel.body {
             Body::Loops(loops) => nest(kernel, loops),
             Body::Gemm(gemm) => product(kernel, gemm),
             Body::Normals(normals) => noise(kernel, normals),
-        }
-        .map_err(|e| format!("kernel `{}`: {e}", kernel.name))?;
+        };
+        problems.extend(result.err().map(|e| format!("kernel `{}`: {e}", kernel.name)));
+    }
+    if !problems.is_empty() {
+        return problems;
     }
     for (s, stage) in plan.stages.iter().enumerate() {
         for l in &stage.launches {
-            let kernel = plan.kernels.get(l.kernel).ok_or(format!("stage {s} launches kernel {}, which is none", l.kernel))?;
-            launch(plan, stage, kernel, l).map_err(|e| format!("stage {s}, kernel `{}`: {e}", kernel.name))?;
+            let Some(kernel) = plan.kernels.get(l.kernel) else {
+                problems.push(format!("stage {s} launches kernel {}, which is none", l.kernel));
+                continue;
+            };
+            problems.extend(launch(plan, stage, kernel, l).err().map(|e| format!("stage {s}, kernel `{}`: {e}", kernel.name)));
         }
     }
-    Ok(())
+    if problems.is_empty() {
+        order(plan, &mut problems);
+        shares(plan, &mut problems);
+    }
+    problems
+}
+
+fn buffer<'p>(plan: &Plan, buffer: &'p Buffer, names: &mut HashSet<&'p str>) -> Result<(), String> {
+    let size = size(buffer.dims.iter().map(|d| d.1)).and_then(|n| n.checked_mul(buffer.dtype.bytes()));
+    let bytes = size.filter(|&bytes| bytes <= isize::MAX as usize).ok_or(format!("buffer `{}` is too large", buffer.name))?;
+    match buffer.role {
+        Role::Temp(offset) => {
+            let inside = offset.checked_add(bytes).is_some_and(|end| end <= plan.arena_bytes);
+            ensure(inside && offset % 64 == 0, || format!("temporary `{}` at {offset} does not fit the arena", buffer.name))
+        }
+        Role::State(_) => ensure(names.insert(&buffer.name), || format!("two parameters are called `{}`", buffer.name)),
+        Role::Input(i) | Role::Output(i) => ensure(i < 1 << 20, || format!("`{}` has the number {i}", buffer.name)),
+    }
+}
+
+/// Reads follow writes.
+fn order(plan: &Plan, problems: &mut Vec<String>) {
+    let mut written: HashSet<BufferId> = HashSet::new();
+    for (s, stage) in plan.stages.iter().enumerate() {
+        for l in &stage.launches {
+            let kernel = &plan.kernels[l.kernel];
+            let uses = || l.args.iter().copied().zip(&kernel.args);
+            for (b, arg) in uses() {
+                let given = match plan.buffers[b].role {
+                    Role::Input(_) | Role::State(_) => true,
+                    Role::Output(_) | Role::Temp(_) => false,
+                };
+                if reads(arg) && !given && !written.contains(&b) {
+                    let name = &plan.buffers[b].name;
+                    problems.push(format!("stage {s}, kernel `{}`: reads `{name}`, which nothing has written, or another took its place", kernel.name));
+                }
+            }
+            for (b, _) in uses().filter(|(_, arg)| is_written(arg)) {
+                written.retain(|&other| !overlap(plan, other, b));
+                written.insert(b);
+            }
+        }
+    }
+}
+
+/// Slices and parts keep out of each other's way.
+fn shares(plan: &Plan, problems: &mut Vec<String>) {
+    for (s, stage) in plan.stages.iter().enumerate() {
+        // What this stage's slices write, and how far one example's numbers are from the next's.
+        let mut local: HashMap<BufferId, usize> = HashMap::new();
+        for l in &stage.launches {
+            let kernel = &plan.kernels[l.kernel];
+            let cut = cut_size(kernel);
+            let several = match &stage.slice {
+                Some(slice) => slice.chunk < slice.size,
+                None => l.part > 0 && l.part < cut,
+            };
+            for (arg, (&b, declared)) in l.args.iter().zip(&kernel.args).enumerate() {
+                let name = &plan.buffers[b].name;
+                if several && is_written(declared) && !plan.buffers[b].is_empty() && !moves(kernel, arg) {
+                    problems.push(format!("stage {s}, kernel `{}`: several parts write the same of `{name}`", kernel.name));
+                }
+                let Some(slice) = &stage.slice else { continue };
+                let steps = steps(kernel, arg);
+                if let (true, Some(&first)) = (is_written(declared), steps.first()) {
+                    local.entry(b).or_insert(own_step(&plan.buffers[b], slice).unwrap_or(first));
+                }
+                if several && local.get(&b).is_some_and(|own| steps.iter().any(|step| step != own)) {
+                    problems.push(format!("stage {s}, kernel `{}`: a slice uses what other slices write of `{name}`", kernel.name));
+                }
+            }
+        }
+    }
+}
+
+/// From one example's numbers to the next's, where the buffer names them.
+fn own_step(buffer: &Buffer, slice: &Slice) -> Option<usize> {
+    let at = buffer.dims.iter().position(|d| d.0 == slice.axis && d.1 == slice.size)?;
+    Some(buffer.dims[at + 1..].iter().map(|d| d.1).product())
+}
+
+/// Whether each step of the cut axis reaches other elements of an argument.
+fn moves(kernel: &Kernel, arg: ArgId) -> bool {
+    let steps = steps(kernel, arg);
+    !steps.is_empty() && steps.iter().all(|&s| s > 0)
+}
+
+/// How far one step of the cut axis moves in an argument, for each place where the kernel touches it.
+fn steps(kernel: &Kernel, arg: ArgId) -> Vec<usize> {
+    match &kernel.body {
+        Body::Loops(loops) => {
+            let insts = loops.sections.iter().flat_map(|s| match s {
+                Section::Once(insts) | Section::Row(insts) => insts,
+            });
+            let place = |i: &Inst| match &i.kind {
+                InstKind::Load(place) | InstKind::Store(place, _) if place.arg == arg => Some(place.strides.first().copied().unwrap_or(0)),
+                _ => None,
+            };
+            match loops.outer.is_empty() {
+                true => vec![0],
+                false => insts.filter_map(place).collect(),
+            }
+        }
+        Body::Gemm(g) => {
+            let step = |a: usize, b: usize, c: usize| [(g.a, a), (g.b, b), (g.c, c)].iter().filter(|s| s.0 == arg).map(|s| s.1).collect();
+            match g.cut {
+                Cut::Batch(i) => step(g.batch[i].a, g.batch[i].b, g.batch[i].c),
+                Cut::M { per } => step(g.m.a * per, 0, g.m.c * per),
+                Cut::N { per } => step(0, g.n.b * per, g.n.c * per),
+                Cut::None => step(0, 0, 0),
+            }
+        }
+        Body::Normals(n) => match arg {
+            // In each direction.
+            0 => vec![n.per],
+            _ => vec![0],
+        },
+    }
 }
 
 fn launch(plan: &Plan, stage: &Stage, kernel: &Kernel, launch: &Launch) -> Result<(), String> {
     ensure(launch.args.len() == kernel.args.len(), || format!("{} buffers for {} arguments", launch.args.len(), kernel.args.len()))?;
     for (a, (&b, arg)) in launch.args.iter().zip(&kernel.args).enumerate() {
         let buffer = plan.buffers.get(b).ok_or(format!("argument {a} is buffer {b}, which is none"))?;
+        let (wants, got) = (name(arg.dtype), name(buffer.dtype));
         let name = &buffer.name;
-        let (wants, got) = (dtype_name(arg.dtype), dtype_name(buffer.dtype));
         ensure(arg.dtype == buffer.dtype, || format!("argument {a} is {wants}, buffer `{name}` is {got}"))?;
         let input = match buffer.role {
             Role::Input(_) => true,
             Role::State(_) | Role::Output(_) | Role::Temp(_) => false,
         };
-        ensure(!input || !written(arg), || format!("argument {a} is written, `{name}` is an input"))?;
+        ensure(!input || !is_written(arg), || format!("argument {a} is written, `{name}` is an input"))?;
         let needed = extent(kernel, a);
         ensure(needed.is_some_and(|n| n <= buffer.len()), || {
             format!("argument {a} reaches {} elements, `{name}` has {}", needed.map_or("too many".into(), |n| n.to_string()), buffer.len())
@@ -71,7 +193,7 @@ fn launch(plan: &Plan, stage: &Stage, kernel: &Kernel, launch: &Launch) -> Resul
 }
 
 /// Steps of a kernel's cut axis; 1 where it has none.
-pub(crate) fn cut_size(kernel: &Kernel) -> usize {
+pub fn cut_size(kernel: &Kernel) -> usize {
     match &kernel.body {
         Body::Loops(loops) => loops.outer.first().map_or(1, |l| l.size),
         Body::Gemm(gemm) => match gemm.cut {
@@ -85,7 +207,7 @@ pub(crate) fn cut_size(kernel: &Kernel) -> usize {
 }
 
 /// Whether two buffers share memory.
-pub(crate) fn overlap(plan: &Plan, a: BufferId, b: BufferId) -> bool {
+pub fn overlap(plan: &Plan, a: BufferId, b: BufferId) -> bool {
     match (plan.buffers[a].role, plan.buffers[b].role) {
         _ if a == b => true,
         (Role::Temp(x), Role::Temp(y)) => x < y + plan.buffers[b].bytes() && y < x + plan.buffers[a].bytes(),
@@ -96,10 +218,17 @@ pub(crate) fn overlap(plan: &Plan, a: BufferId, b: BufferId) -> bool {
     }
 }
 
-pub(crate) fn written(arg: &Arg) -> bool {
+pub fn is_written(arg: &Arg) -> bool {
     match arg.access {
         Access::Read => false,
         Access::Write | Access::ReadWrite => true,
+    }
+}
+
+fn reads(arg: &Arg) -> bool {
+    match arg.access {
+        Access::Write => false,
+        Access::Read | Access::ReadWrite => true,
     }
 }
 
@@ -163,10 +292,10 @@ fn size(mut sizes: impl Iterator<Item = usize>) -> Option<usize> {
 fn product(kernel: &Kernel, g: &Gemm) -> Result<(), String> {
     for arg in [g.a, g.b, g.c] {
         let arg = kernel.args.get(arg).ok_or(format!("there is no argument {arg}"))?;
-        ensure(arg.dtype == g.dtype, || format!("a product in {} of {}", dtype_name(g.dtype), dtype_name(arg.dtype)))?;
+        ensure(arg.dtype == g.dtype, || format!("a product in {} of {}", name(g.dtype), name(arg.dtype)))?;
     }
-    ensure(is_float(g.dtype), || format!("a product in {}", dtype_name(g.dtype)))?;
-    ensure(!written(&kernel.args[g.a]) && !written(&kernel.args[g.b]) && written(&kernel.args[g.c]), || "only c is written".into())?;
+    ensure(is_float(g.dtype), || format!("a product in {}", name(g.dtype)))?;
+    ensure(!is_written(&kernel.args[g.a]) && !is_written(&kernel.args[g.b]) && is_written(&kernel.args[g.c]), || "only c is written".into())?;
     ensure(g.m.b == 0 && g.n.a == 0 && g.k.c == 0, || "a dimension moves in the operand that it is not of".into())?;
     ensure(g.more_k.iter().all(|l| l.c == 0), || "a summed loop moves in the result".into())?;
     let fits = match g.cut {
@@ -181,9 +310,9 @@ fn product(kernel: &Kernel, g: &Gemm) -> Result<(), String> {
 fn noise(kernel: &Kernel, n: &Normals) -> Result<(), String> {
     let dtypes: Vec<ElementType> = kernel.args.iter().map(|a| a.dtype).collect();
     ensure(dtypes == [n.dtype, ElementType::I32, ElementType::I32] && is_float(n.dtype), || {
-        format!("noise in {} takes a buffer, seed and step, got {dtypes:?}", dtype_name(n.dtype))
+        format!("noise in {} takes a buffer, seed and step, got {dtypes:?}", name(n.dtype))
     })?;
-    ensure(written(&kernel.args[0]) && !kernel.args[1..].iter().any(written), || "only the buffer is written".into())
+    ensure(is_written(&kernel.args[0]) && !kernel.args[1..].iter().any(is_written), || "only the buffer is written".into())
 }
 
 fn is_float(dtype: ElementType) -> bool {
@@ -221,7 +350,7 @@ fn nest(kernel: &Kernel, loops: &Loops) -> Result<(), String> {
                     match i.kind {
                         InstKind::Reduce(_, x) => {
                             let x = operand(&row, x)?;
-                            ensure(x == i.dtype && x != ElementType::Bool, || format!("a reduction to {} of {x:?}", dtype_name(i.dtype)))?;
+                            ensure(x == i.dtype && x != ElementType::Bool, || format!("a reduction to {} of {x:?}", name(i.dtype)))?;
                             ensure(i.reg < MOST, || format!("register {}", i.reg))?;
                             regs.insert(i.reg, i.dtype);
                         }
@@ -239,7 +368,7 @@ const MOST: Reg = 1 << 20;
 
 fn inst(kernel: &Kernel, loops: &Loops, inst: &Inst, row: bool, regs: &mut Registers, kept: &mut [bool]) -> Result<(), String> {
     let same = |what: &str, x: ElementType, y: ElementType| {
-        ensure(x == y, || format!("register {}: {what} {} for {}", inst.reg, dtype_name(x), dtype_name(y)))
+        ensure(x == y, || format!("register {}: {what} {} for {}", inst.reg, name(x), name(y)))
     };
     let slot = |slot: usize| loops.scratch.get(slot).map(|s| s.dtype).ok_or(format!("there is no scratch row {slot}"));
     match &inst.kind {
@@ -261,7 +390,7 @@ fn inst(kernel: &Kernel, loops: &Loops, inst: &Inst, row: bool, regs: &mut Regis
         InstKind::Reduce(..) => return Err("a reduction outside of a row".into()),
         InstKind::Store(place, x) => {
             let arg = argument(kernel, loops, place, row)?;
-            ensure(written(arg), || format!("argument {} is only read, and stored", place.arg))?;
+            ensure(is_written(arg), || format!("argument {} is only read, and stored", place.arg))?;
             return same("stores", operand(regs, *x)?, arg.dtype);
         }
         InstKind::Keep(s, x) => {
@@ -335,6 +464,11 @@ fn fits(prim: Prim, to: ElementType, args: &[ElementType]) -> bool {
             _,
         ) => false,
     }
+}
+
+/// As in the IR's text.
+fn name(dtype: ElementType) -> &'static str {
+    pushforward_ir::DType::from(dtype).name()
 }
 
 fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
