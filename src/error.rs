@@ -59,8 +59,12 @@ impl Wrong {
     /// Every diagnostic with its place, the calls that led there, and its hint; in colour for a terminal that shows it.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let drawn: Vec<String> = self.diagnostics.iter().map(|d| renderer.render(&self.report(d))).collect();
-        drawn.join("\n\n")
+        let drawn = self.diagnostics.iter().map(|d| match (&d.place, &d.hint) {
+            // Under nothing, the drawing's own form of a hint would hang from an empty margin.
+            (None, Some(hint)) => format!("{}\n  hint: {hint}", renderer.render(&self.report(&Diagnostic { hint: None, ..d.clone() }))),
+            (Some(_), _) | (None, None) => renderer.render(&self.report(d)),
+        });
+        drawn.collect::<Vec<_>>().join("\n\n")
     }
 
     fn report<'a>(&'a self, d: &'a Diagnostic) -> Vec<Group<'a>> {

@@ -1,6 +1,7 @@
 //! Flags that several commands share, and how their values are read: models, presets, algorithms, sizes. Every wrong value gets a message
 //! with what there is instead. Read [`ModelFlags::choose`].
 
+use std::io::{self, Read};
 use std::path::Path;
 
 use pushforward::{Algorithm, Model, Settings};
@@ -12,7 +13,7 @@ use super::failure::Failure;
 /// Which model, in which sizes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelFlags {
-    /// A `.pf` file, or the name of a built-in model [default: localmixer]
+    /// A `.pf` file, `-` for standard input, or the name of a built-in model [default: localmixer]
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
     /// Named sizes of the model: S/1/1, M/1/16, M/8/16, L/8/64, L/32/64
@@ -103,6 +104,12 @@ impl Chosen {
 
 /// A model's file; what is no file is likely a name.
 fn read(name: &str) -> Result<Model, Failure> {
+    if name == "-" {
+        let mut text = String::new();
+        let read = io::stdin().read_to_string(&mut text);
+        read.map_err(|error| Failure::wrong(format!("cannot read standard input: {error}; hint: it must be text (UTF-8)")))?;
+        return Ok(Model::parse("stdin", &text)?);
+    }
     let path = Path::new(name);
     if path.exists() {
         return Ok(Model::read(path)?);
@@ -156,11 +163,11 @@ fn set(text: &str) -> Result<(String, String), String> {
 const LARGEST: usize = 1 << 24;
 
 pub fn batch(text: &str) -> Result<usize, String> {
-    count(text, 1, "a batch has at least one example; leave the flag out for the usual size")
+    count(text, 1, "a batch has at least one example; hint: leave the flag out for the usual size")
 }
 
 fn directions(text: &str) -> Result<usize, String> {
-    count(text, 1, "at least one direction is needed for an estimate")
+    count(text, 1, "at least one direction is needed for an estimate; hint: leave the flag out for one")
 }
 
 pub fn count(text: &str, least: usize, too_small: &str) -> Result<usize, String> {

@@ -16,7 +16,6 @@ const INLINE: &str = "inline";
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// `MODEL` may be `-`: standard input. Flat text, as `opt` prints it, is read again.
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]

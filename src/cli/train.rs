@@ -79,14 +79,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let purpose = if evaluate { Purpose::Evaluate } else { Purpose::Continue };
         restore(&mut classifier, checkpoint, &path, purpose, &meta)?;
     }
+    let dir = match &stored {
+        Some(_) => RunDir::resume(&path)?,
+        None => RunDir::create(&path, args.force)?,
+    };
     introduce(&plan, &classifier, &splits, start);
     if !evaluate {
-        let dir = match &stored {
-            Some(_) => RunDir::resume(&path)?,
-            None => RunDir::create(&path, args.force)?,
-        };
-        let meta = stored.map_or(meta, |c| c.meta);
-        epochs(&mut classifier, &plan, &splits, &dir, meta)?;
+        epochs(&mut classifier, &plan, &splits, &dir, stored.map_or(meta, |c| c.meta))?;
     }
     let test = classifier.error(&splits.test, usize::MAX)?;
     let train = classifier.error(&splits.train, TRAIN_ERROR_IMAGES)?;

@@ -1,0 +1,121 @@
+//! `opt`, `list`, `devices`, `bench`: commands that show something; and what becomes of them when nobody looks.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::{Ran, check_refused, pushforward, run, succeeds};
+
+const SMALL: [&str; 6] = ["--set", "channels=8", "--set", "groups=2", "--set", "grid=2"];
+
+fn opt(args: &[&str]) -> String {
+    succeeds(&[&["opt", "localmixer", "--batch", "2", "--set", "height=4", "--set", "width=4"], &SMALL[..], args].concat())
+}
+
+/// A command that reads `text` from standard input.
+fn piped(args: &[&str], text: &str) -> Ran {
+    let mut child = pushforward(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    Ran::of(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn opt_prints_text_that_opt_reads() {
+    let inlined = opt(&["-p", "inline"]);
+    assert!(inlined.starts_with("pf 1\n") && inlined.contains("model localmixer("), "{inlined}");
+    assert!(!inlined.contains("anoise") && !inlined.contains("normal["));
+    // Passes one at a time, through a pipe, are the passes all at once.
+    let cut = piped(&["opt", "-", "-p", "cut"], &inlined);
+    assert_eq!((cut.code, cut.err.as_str()), (Some(0), ""));
+    assert_eq!(cut.out, opt(&["-p", "cut"]));
+    let both = piped(&["opt", "-", "-p", "replicate"], &cut.out);
+    assert_eq!(both.out, opt(&["-p", "cut,replicate"]));
+    assert!(both.out.contains("copies "), "the replicated losses are marked");
+    check_refused(piped(&["opt", "-"], "pf 1\nmodel"), 1, &["stdin:2:", "hint: "], &["opt", "-"]);
+}
+
+#[test]
+fn opt_runs_the_algorithms_passes_and_shows_each() {
+    let last = opt(&[]);
+    assert!(last.contains("normal[") && last.contains("momentum.block0.fc.w"));
+    assert_eq!(opt(&["--algorithm", "lg-fg-a"]), last);
+    assert!(!opt(&["--algorithm", "bp"]).contains("normal["));
+    let all = opt(&["--print-after-all"]);
+    let heads: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("// after ")).collect();
+    assert_eq!(heads, ["inline", "cut", "replicate", "perturb", "fold", "update", "dce"]);
+    assert!(all.trim_end().ends_with(last.trim_end()));
+    let one = opt(&["--print-after", "cut"]);
+    assert_eq!(one.trim_end(), format!("// after cut\n{}", opt(&["-p", "cut"])).trim_end());
+
+    let ran = run(&["opt", "tanh_mlp", "--time-passes"]);
+    assert_eq!(ran.code, Some(0));
+    let timed: Vec<&str> = ran.err.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(timed, ["pass", "inline", "cut", "replicate", "perturb", "fold", "update", "dce"], "{}", ran.err);
+}
+
+#[test]
+fn lists_hold_what_the_flags_take() {
+    let all = succeeds(&["list"]);
+    for part in ["models", "localmixer", "tanh_mlp", "L/32/64", "17,335,796", "lg-fg-a", "cut, replicate, perturb", "transpose"] {
+        assert!(all.contains(part), "`{part}` is not in:\n{all}");
+    }
+    let presets = succeeds(&["list", "presets"]);
+    assert!(presets.starts_with("presets\n") && presets.contains("429,076") && !presets.contains("tanh_mlp"));
+}
+
+#[test]
+fn devices_say_what_runs_here() {
+    let text = succeeds(&["devices"]);
+    assert!(text.lines().any(|line| line.starts_with("cpu   runs  ")) && text.lines().any(|line| line.starts_with("cuda  no ")), "{text}");
+    let json: Value = serde_json::from_str(&succeeds(&["devices", "--json"])).unwrap();
+    let runs: Vec<(&str, bool)> = json.as_array().unwrap().iter().map(|d| (d["backend"].as_str().unwrap(), d["runs"].as_bool().unwrap())).collect();
+    assert_eq!(runs, [("eval", true), ("cpu", true), ("wgsl", false), ("cuda", false)]);
+}
+
+#[test]
+fn bench_gives_its_figures_as_json() {
+    let json: Value = serde_json::from_str(&succeeds(&["bench", "--preset", "S/1/1", "--batch", "32", "--steps", "5", "--threads", "1", "--json"])).unwrap();
+    let text = |key: &str| json[key].as_str().unwrap_or_else(|| panic!("{key}: {json}")).to_string();
+    assert_eq!(["model", "preset", "algorithm", "backend"].map(text), ["localmixer", "S/1/1", "lg-fg-a", "cpu"]);
+    let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key}: {json}"));
+    assert_eq!((number("batch"), number("threads"), number("steps")), (32.0, 1.0, 5.0));
+    for key in ["ms_median", "images_per_s", "gflops", "gemm_peak_gflops", "share_of_peak", "planned_bytes"] {
+        assert!(number(key) > 0.0, "{key}: {json}");
+    }
+    assert!((number("images_per_s") - 32e3 / number("ms_median")).abs() < 1e-6 * number("images_per_s"));
+    assert!((number("share_of_peak") - number("gflops") / number("gemm_peak_gflops")).abs() < 1e-9);
+    if Path::new("/proc/self/clear_refs").exists() {
+        // Parameters and their momentum are touched for the first time while it is measured.
+        assert!(number("peak_bytes") > 2.0 * 4.0 * 271_892.0 * 0.9, "{json}");
+    }
+    let shown = succeeds(&["bench", "tanh_mlp", "--batch", "8", "--steps", "3"]);
+    assert!(shown.contains("median of a step") && shown.contains("(3 steps"), "{shown}");
+}
+
+/// A reader that has gone is no error; a full disk is one.
+#[test]
+#[cfg(target_os = "linux")]
+fn results_that_cannot_be_written() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for args in [&["list"][..], &["devices"], &["opt", "tanh_mlp"]] {
+        let mut command = pushforward(args);
+        let ran = Ran::of(command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
+        check_refused(ran, 1, &["cannot write to standard output", "hint: "], args);
+        let mut child = pushforward(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version() {
+    for command in ["train", "compile", "opt", "bench", "devices", "list"] {
+        assert!(succeeds(&["--help"]).contains(command));
+        assert!(succeeds(&[command, "--help"]).contains("Usage: pushforward"));
+    }
+    assert_eq!(succeeds(&["--version"]).trim(), format!("pushforward {}", env!("CARGO_PKG_VERSION")));
+}

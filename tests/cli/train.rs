@@ -1,0 +1,312 @@
+//! `train`: what it says and writes; that bits depend on neither threads nor interruptions; checkpoints that do not fit; full disks.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::{Place, Ran, check_refused, pushforward, refused, run, succeeds};
+
+/// Arguments of a small run: S/1/1 on the place's data, into its folder `output`, and `more`.
+fn small<'a>(place: &Place, output: &str, more: &[&'a str]) -> Vec<String> {
+    let (data, output) = (place.arg("data"), place.arg(output));
+    let fixed = ["train", "--preset", "S/1/1", "--data", &data, "-o", &output].map(String::from);
+    fixed.into_iter().chain(more.iter().map(|s| s.to_string())).collect()
+}
+
+fn strs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+#[track_caller]
+fn trains(place: &Place, output: &str, more: &[&str]) -> String {
+    succeeds(&strs(&small(place, output, more)))
+}
+
+fn checkpoint(place: &Place, output: &str) -> Vec<u8> {
+    fs::read(place.path(output).join("checkpoint.safetensors")).expect("the run left a checkpoint")
+}
+
+/// Metrics without what a clock says.
+fn metrics(place: &Place, output: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(place.path(output).join("metrics.csv")).expect("the run left metrics");
+    text.lines().map(|line| line.split(',').take(6).map(String::from).collect()).collect()
+}
+
+/// `test error X.XX % train error Y.YY %`: both figures.
+#[track_caller]
+fn errors(out: &str) -> (f64, f64) {
+    let line = out.lines().last().expect("a closing line");
+    let rest = line.strip_prefix("test error ").and_then(|l| l.strip_suffix(" %")).expect(line);
+    let (test, train) = rest.split_once(" % train error ").expect(line);
+    for figure in [test, train] {
+        assert_eq!(figure.split_once('.').expect(line).1.len(), 2, "{line}: two decimals");
+    }
+    (test.parse().expect(line), train.parse().expect(line))
+}
+
+#[test]
+fn a_run_learns_and_leaves_its_files() {
+    let place = Place::with_images(300, 100);
+    let ran = run(&strs(&small(&place, "run", &["--epochs", "6"])));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let (test, train) = errors(&ran.out);
+    // Chance is 90 %; a network of 272 thousand parameters learns 300 digits in 18 steps far better than that, and not perfectly.
+    assert!((20.0..65.0).contains(&test) && (5.0..50.0).contains(&train), "{}", ran.out);
+    assert_eq!(ran.out.lines().count(), 1);
+    assert!(ran.err.contains("271,892 parameters") && ran.err.contains("epoch 6/6  loss "), "{}", ran.err);
+    assert!(!ran.err.contains('\u{1b}') && !ran.err.contains('\r'), "plain lines where there is no terminal: {}", ran.err);
+
+    assert_eq!(place.names("run"), ["checkpoint.safetensors", "curve.svg", "metrics.csv"]);
+    let rows = metrics(&place, "run");
+    assert_eq!(rows[0], ["epoch", "step", "lr", "train_loss", "train_error", "test_error"]);
+    // 300 images in batches of 128: two whole ones and one of 44, which is trained on as well.
+    let steps: Vec<&str> = rows[1..].iter().map(|r| r[1].as_str()).collect();
+    assert_eq!(steps, ["3", "6", "9", "12", "15", "18"]);
+    // The rate falls linearly over these 18 steps, to a last one of 1/18.
+    let last: f64 = rows[6][2].parse().expect("a number");
+    assert!((last - 0.01 / 18.0).abs() < 1e-12, "{last}");
+    assert_eq!((rows[6][5].parse::<f64>(), rows[6][4].parse::<f64>()), (Ok(test), Ok((train * 1e4).round() / 1e4)));
+    let loss = |row: usize| rows[row][3].parse::<f64>().expect("a number");
+    assert!(loss(6) < 0.8 * loss(1), "the loss falls: {rows:?}");
+    let curve = fs::read_to_string(place.path("run").join("curve.svg")).expect("text");
+    assert!(curve.starts_with("<svg") && curve.contains("localmixer S/1/1, LG-FG-A"));
+}
+
+/// Twenty processes, with one thread and with two.
+#[test]
+fn bits_depend_on_neither_process_nor_threads() {
+    let place = Place::with_images(200, 50);
+    let first = trains(&place, "run0", &["--epochs", "1", "--threads", "1"]);
+    for i in 1..20 {
+        let (output, threads) = (format!("run{i}"), if i % 2 == 0 { "1" } else { "2" });
+        assert_eq!(trains(&place, &output, &["--epochs", "1", "--threads", threads]), first);
+        assert_eq!(checkpoint(&place, &output), checkpoint(&place, "run0"), "process {i} with {threads} threads");
+    }
+    trains(&place, "other", &["--epochs", "1", "--seed", "1"]);
+    assert_ne!(checkpoint(&place, "other"), checkpoint(&place, "run0"));
+}
+
+#[test]
+fn every_algorithm_trains() {
+    let place = Place::with_images(300, 100);
+    for algorithm in ["bp", "LG-BP", "lg-fg-a"] {
+        let (test, train) = errors(&trains(&place, algorithm, &["--epochs", "6", "--algorithm", algorithm]));
+        assert!(test < 65.0 && train < 50.0, "{algorithm}: {test} {train}");
+    }
+}
+
+/// Ctrl-C after the first epoch: 130, and the checkpoint is whole. Going on from it ends with the bits of a run that was never stopped.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_resumes_to_the_same_bits() {
+    let place = Place::with_images(300, 100);
+    let flags = ["--epochs", "12", "--batch", "16", "--seed", "5"];
+    let whole = trains(&place, "whole", &flags);
+    let args = small(&place, "parts", &flags);
+    let mut child = pushforward(&strs(&args)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map(|l| l.expect("text"));
+    assert!(lines.any(|line| line.starts_with("epoch  1/12")), "no first epoch");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(killed.success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest:?}");
+    let said = rest.last().expect("a last word");
+    assert!(said.contains("interrupted in epoch") && said.contains("is whole") && said.contains("--resume -o"), "{said}");
+
+    // What there is can be evaluated, and nothing changes by it.
+    let output = place.arg("parts");
+    let stopped = checkpoint(&place, "parts");
+    let data = place.arg("data");
+    errors(&succeeds(&["train", "--resume", "--epochs", "0", "--data", &data, "-o", &output]));
+    assert_eq!(checkpoint(&place, "parts"), stopped);
+    assert_ne!(stopped, checkpoint(&place, "whole"));
+
+    // Flags that are left out are those of the run.
+    assert_eq!(succeeds(&["train", "--resume", "--data", &data, "-o", &output]), whole);
+    assert_eq!(checkpoint(&place, "parts"), checkpoint(&place, "whole"));
+    assert_eq!(metrics(&place, "parts"), metrics(&place, "whole"));
+    assert_eq!(fs::read(place.path("parts/curve.svg")).unwrap(), fs::read(place.path("whole/curve.svg")).unwrap());
+    // A run that is complete says what it came to.
+    assert_eq!(succeeds(&["train", "--resume", "--data", &data, "-o", &output]), whole);
+}
+
+/// Ctrl-C in the very first epoch: the checkpoint of the untrained network is there, and the run starts over from it.
+#[test]
+#[cfg(unix)]
+fn the_first_epoch_may_be_interrupted() {
+    let place = Place::with_images(2000, 20);
+    // One image a step: thousands of steps before the epoch ends.
+    let args = small(&place, "run", &["--epochs", "1", "--batch", "1"]);
+    let mut child = pushforward(&strs(&args)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
+    let file = place.path("run/checkpoint.safetensors");
+    while !file.exists() && child.try_wait().expect("it runs").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    let ended = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted in epoch 1") && said.contains("after epoch 0"), "{said}");
+    assert_eq!(place.names("run"), ["checkpoint.safetensors"]);
+    let (data, output) = (place.arg("data"), place.arg("run"));
+    let (test, _) = errors(&succeeds(&["train", "--resume", "--epochs", "0", "--data", &data, "-o", &output]));
+    assert!(test > 60.0, "the untrained network guesses: {test}");
+}
+
+#[test]
+fn no_epochs_leave_the_untrained_network() {
+    let place = Place::with_images(200, 50);
+    let (test, train) = errors(&trains(&place, "run", &["--epochs", "0"]));
+    // The classifier begins at 0: everything is put into the first class.
+    assert!(test > 80.0 && train > 80.0);
+    assert_eq!(place.names("run"), ["checkpoint.safetensors"]);
+}
+
+#[test]
+fn an_existing_run_is_replaced_only_by_force() {
+    let place = Place::with_images(200, 50);
+    trains(&place, "run", &["--epochs", "1"]);
+    let old = checkpoint(&place, "run");
+    let again = small(&place, "run", &["--epochs", "1", "--seed", "1"]);
+    refused(&strs(&again), 1, &["already holds a run", "hint: continue it with --resume, replace it with --force"]);
+    assert_eq!(checkpoint(&place, "run"), old);
+    trains(&place, "run", &["--epochs", "1", "--seed", "1", "--force"]);
+    assert_ne!(checkpoint(&place, "run"), old);
+    let both = small(&place, "run", &["--force", "--resume"]);
+    refused(&strs(&both), 2, &["'--resume'", "'--force'"]);
+}
+
+#[test]
+fn folders_are_named_for_the_run() {
+    let place = Place::with_images(200, 50);
+    let ran = pushforward(&["train", "--preset", "S/1/1", "--data", "data", "--epochs", "1", "--seed", "3"]).current_dir(place.path("")).output();
+    let ran = Ran::of(ran.expect("the command starts"));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(place.names("runs"), ["localmixer-lg-fg-a-3"]);
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let place = Place::with_images(200, 50);
+    trains(&place, "run", &["--epochs", "1"]);
+    let old = checkpoint(&place, "run");
+    let resume = |more: &[&str]| {
+        let (data, output) = (place.arg("data"), place.arg("run"));
+        let fixed = ["train", "--resume", "--data", &data, "-o", &output].map(String::from);
+        fixed.into_iter().chain(more.iter().map(|s| s.to_string())).collect::<Vec<_>>()
+    };
+    let both = "belongs to another run";
+    refused(&strs(&resume(&["--preset", "M/1/16"])), 1, &[both, "preset: `S/1/1` in the file, `M/1/16` here", "tensor `block0.fc.w`", "hint: "]);
+    refused(&strs(&resume(&["--algorithm", "bp"])), 1, &[both, "algorithm: `lg-fg-a` in the file, `bp` here"]);
+    refused(&strs(&resume(&["--epochs", "2"])), 1, &[both, "epochs: `1` in the file, `2` here"]);
+    refused(&strs(&resume(&["--seed", "9", "--lr", "0.5"])), 1, &[both, "seed: `0` in the file, `9` here", "learning rate: `0.01` in the file, `0.5` here"]);
+    refused(&strs(&resume(&["--no-prune"])), 1, &[both, "flags: `none` in the file, `--no-prune` here"]);
+    refused(&strs(&resume(&["--set", "norm=ln"])), 1, &[both, "sizes and options: `none` in the file, `norm=ln` here"]);
+
+    // Another model altogether, though its name is the same.
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/localmixer.pf")).expect("it is in the repository");
+    let other = text.replacen("norm[C](mean[P](x))", "mean[P](x)", 1);
+    assert_ne!(text, other);
+    fs::write(place.path("localmixer.pf"), other).expect("there is room");
+    refused(&strs(&resume(&[&place.arg("localmixer.pf")])), 1, &[both, "the model's text (by its hash)"]);
+    assert_eq!(checkpoint(&place, "run"), old);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused() {
+    let place = Place::with_images(200, 50);
+    trains(&place, "run", &["--epochs", "1"]);
+    let (good, file) = (checkpoint(&place, "run"), place.path("run/checkpoint.safetensors"));
+    let (data, output) = (place.arg("data"), place.arg("run"));
+    let resume = ["train", "--resume", "--data", &data, "-o", &output];
+    let name = "checkpoint.safetensors`";
+    fs::write(&file, &good[..good.len() / 2]).unwrap();
+    refused(&resume, 1, &[name, "is cut short: it has", "bytes,", "are needed", "hint: "]);
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    fs::write(&file, &flipped).unwrap();
+    refused(&resume, 1, &[name, "is damaged: its checksum does not fit", "hint: "]);
+    // A later format: the same file with another version, padded as the format wants.
+    let header = good.windows(14).position(|w| w == br#""version":"1","#).expect("the header names its version");
+    let mut newer = good.clone();
+    newer[header..header + 14].copy_from_slice(br#""version":"9","#);
+    fs::write(&file, &newer).unwrap();
+    refused(&resume, 1, &[name, "has format version 9, this program reads version 1", "hint: "]);
+    fs::write(&file, b"something else").unwrap();
+    refused(&resume, 1, &[name, "is not a pushforward checkpoint", "hint: "]);
+    fs::remove_file(&file).unwrap();
+    refused(&resume, 1, &["holds no run to resume: it has metrics but no checkpoint", "hint: "]);
+    refused(&["train", "--resume", "-o", &place.arg("nowhere")], 1, &["holds no run to resume: it does not exist", "hint: "]);
+}
+
+/// A limit on the size of files stands in for a full disk: a write fails in the middle.
+#[test]
+#[cfg(unix)]
+fn a_full_disk_leaves_the_old_checkpoint() {
+    let place = Place::with_images(200, 50);
+    let limited = |args: &[String]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -f 200; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pushforward")]).args(args).stdin(Stdio::null());
+        Ran::of(command.output().expect("sh is there"))
+    };
+    let new = small(&place, "new", &["--epochs", "1"]);
+    check_refused(limited(&new), 1, &["cannot write", "checkpoint.safetensors`", "hint: the disk takes no file of this size"], &strs(&new));
+    assert_eq!(place.names("new"), [""; 0]);
+
+    trains(&place, "run", &["--epochs", "0"]);
+    let old = checkpoint(&place, "run");
+    let again = small(&place, "run", &["--epochs", "0", "--force"]);
+    assert_eq!(limited(&again).code, Some(1));
+    assert_eq!(place.names("run"), [""; 0], "force takes the old run away first, and nothing half-written is left");
+
+    trains(&place, "run", &["--epochs", "2"]);
+    fs::write(place.path("run/checkpoint.safetensors"), &old).unwrap();
+    let output = place.arg("run");
+    let resume = ["train", "--resume", "--epochs", "0", "--data", &place.arg("data"), "-o", &output].map(String::from);
+    assert_eq!(limited(&resume).code, Some(0), "evaluation writes nothing");
+    assert_eq!(checkpoint(&place, "run"), old);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_that_cannot_be_written_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::with_images(200, 50);
+    let with = |output: &str| ["train", "--preset", "S/1/1", "--epochs", "1", "--data", &place.arg("data"), "-o", output].map(String::from);
+    refused(&strs(&with("/proc/pushforward-run")), 1, &["cannot write `/proc/pushforward-run`", "hint: "]);
+    fs::write(place.path("file"), "mine").unwrap();
+    refused(&strs(&with(&place.arg("file"))), 1, &["file` is not a folder", "hint: choose another folder with -o"]);
+
+    fs::create_dir(place.path("closed")).unwrap();
+    fs::set_permissions(place.path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(place.path("closed/probe"), "").is_ok() {
+        return eprintln!("skipped in part: this user may write everywhere");
+    }
+    refused(&strs(&with(&place.arg("closed"))), 1, &["cannot write", "closed`", "hint: make the folder writable"]);
+}
+
+#[test]
+fn a_model_of_ones_own_trains() {
+    let place = Place::with_images(300, 100);
+    let text = "pf 1\n\
+                size hidden = 64;\n\
+                axis N, I = 784, J = hidden, K = 10;\n\
+                model perceptron(x: f32[N, I], digits: i32[N]) {\n\
+                    param w: f32[I, J] ~ normal(0.05) decay;\n\
+                    param b: f32[J] = 0;\n\
+                    y = relu(activity(sum[I](x * w) + b));\n\
+                    exact param v: f32[J, K] = 0 decay;\n\
+                    scores = sum[J](y * v);\n\
+                    output scores: f32[N, K] = scores;\n\
+                    loss cross_entropy[K](scores, digits);\n\
+                }\n";
+    fs::write(place.path("perceptron.pf"), text).unwrap();
+    let (model, data, output) = (place.arg("perceptron.pf"), place.arg("data"), place.arg("run"));
+    let out = succeeds(&["train", &model, "--set", "hidden=96", "--data", &data, "--epochs", "6", "--batch", "32", "--lr", "0.1", "-o", &output]);
+    let (test, train) = errors(&out);
+    assert!(test < 60.0 && train < 50.0, "{out}");
+    assert_eq!(succeeds(&["train", &model, "--resume", "--data", &data, "-o", &output]), out);
+    refused(&["train", "--resume", "--data", &data, "-o", &output], 2, &["one of the model `perceptron`", "hint: give its file"]);
+}
