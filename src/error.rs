@@ -75,10 +75,13 @@ impl Wrong {
         let mut group = Group::with_title(level.primary_title(&d.message));
         let place = d.place.as_ref().map(|(span, label)| (*span, label.as_str(), AnnotationKind::Primary));
         let calls = d.calls.iter().map(|(span, label)| (*span, label.as_str(), AnnotationKind::Context));
-        for (span, label, kind) in place.into_iter().chain(calls) {
-            if let Some((file, text, range)) = self.find(span) {
-                group = group.element(Snippet::source(text).path(file).annotation(kind.span(range).label(label)));
-            }
+        let places = place.into_iter().chain(calls).filter_map(|(span, label, kind)| Some((self.find(span)?, kind, label)));
+        let places: Vec<_> = places.collect();
+        // Each place gets a head of its own, `file:line:column`, unless it stands on the line of the one before it.
+        for lines in places.chunk_by(|(a, ..), (b, ..)| a.line() == b.line()) {
+            let (first, ..) = &lines[0];
+            let annotations = lines.iter().map(|(place, kind, label)| kind.span(place.range.clone()).label(*label));
+            group = group.element(Snippet::source(first.text).path(first.file).annotations(annotations));
         }
         let group = match &d.hint {
             Some(hint) => group.element(Level::HELP.with_name("hint").message(hint)),
@@ -88,11 +91,25 @@ impl Wrong {
     }
 
     /// A span's file, its text, and the range in it, made to fit.
-    fn find(&self, span: Span) -> Option<(&str, &str, Range<usize>)> {
+    fn find(&self, span: Span) -> Option<Place<'_>> {
         let (file, text) = self.sources.files.get(span.file as usize)?;
         let start = text.floor_char_boundary(span.start as usize);
         let end = text.ceil_char_boundary((span.end as usize).clamp(start, text.len()));
-        Some((file, text, start..end))
+        Some(Place { file, text, range: start..end })
+    }
+}
+
+/// A span, looked up.
+struct Place<'a> {
+    file: &'a str,
+    text: &'a str,
+    range: Range<usize>,
+}
+
+impl Place<'_> {
+    /// The file, and how many lines stand before this one.
+    fn line(&self) -> (&str, usize) {
+        (self.file, self.text[..self.range.start].matches('\n').count())
     }
 }
 

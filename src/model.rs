@@ -46,7 +46,7 @@ impl Model {
         let mut sources = Sources::default();
         let own = sources.add(file, text);
         let shared = sources.add("lib.pf", LIBRARY);
-        let parsed = |text, file| parse::parse(text, file).map_err(|errors| Error::text(&sources, errors));
+        let parsed = |text, file| parse::parse(text, file).map_err(|errors| Error::text(&sources, errors.into_iter().map(with_hint).collect()));
         let (module, library) = (parsed(text, own)?, parsed(LIBRARY, shared)?);
         let stem = Path::new(file).file_stem().map_or(file.into(), |s| s.to_string_lossy());
         Ok(Model { name: stem.into_owned(), module, library, sources })
@@ -120,5 +120,13 @@ impl Model {
 
     fn wrong(&self, errors: Vec<Diagnostic>) -> Error {
         Error::text(&self.sources, errors)
+    }
+}
+
+/// `expected .., found ..` says what to write; where to see it written is said here.
+fn with_hint(error: Diagnostic) -> Diagnostic {
+    match error.hint {
+        Some(_) => error,
+        None => error.hint("compare with a text that is right: models/localmixer.pf has almost every form of the language"),
     }
 }

@@ -31,10 +31,10 @@ pub struct StepFlags {
     #[arg(long, value_name = "NAME", value_parser = algorithm)]
     pub algorithm: Option<Algorithm>,
     /// Examples in a step
-    #[arg(long, value_name = "N", value_parser = batch)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = batch)]
     pub batch: Option<usize>,
     /// Tangent directions for each example; estimates are means over them
-    #[arg(long, value_name = "K", value_parser = directions)]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = directions)]
     pub directions: Option<usize>,
     /// Perturb activities behind ReLU zeros, too
     #[arg(long)]

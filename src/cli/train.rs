@@ -29,19 +29,19 @@ pub struct Args {
     #[arg(long, value_name = "builtin|DIR", default_value = "builtin")]
     data: String,
     /// How often every training image is seen [default: 10]. 0 with --resume: evaluate the checkpoint
-    #[arg(long, value_name = "E", value_parser = epochs_value)]
+    #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = epochs_value)]
     epochs: Option<usize>,
     /// The learning rate of the first step; it falls linearly to 0 [default: 0.01]
-    #[arg(long, value_name = "X", value_parser = not_negative)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = not_negative)]
     lr: Option<f64>,
     /// [default: 0.9]
-    #[arg(long, value_name = "X", value_parser = not_negative)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = not_negative)]
     momentum: Option<f64>,
     /// On weights only [default: 1e-4]
-    #[arg(long, value_name = "X", value_parser = not_negative)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = not_negative)]
     weight_decay: Option<f64>,
     /// Decides the first parameters, the noise and the order of images [default: 0]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u32>,
     /// Threads; results do not depend on it [default: as many as the machine runs at once]
     #[arg(long, value_name = "T", default_value = "0", hide_default_value = true, value_parser = flags::threads)]
