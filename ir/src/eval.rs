@@ -141,6 +141,7 @@ fn evaluate(program: &Program, inputs: &Inputs, v: Value, x: &[Rc<Tensor>]) -> R
         Op::Exp => cx.map1(x, f64::exp),
         Op::Log => cx.map1(x, f64::ln),
         Op::Tanh => cx.map1(x, f64::tanh),
+        Op::Erf => cx.map1(x, libm::erf),
         Op::Sqrt => cx.map1(x, f64::sqrt),
         Op::Rsqrt => cx.map1(x, |x| 1.0 / x.sqrt()),
         Op::Relu => cx.map1(x, |x| if x > 0.0 { x } else { 0.0 }),

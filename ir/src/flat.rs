@@ -181,7 +181,9 @@ impl<'a> Cx<'a> {
             }
             Op::Cast(dtype) => call(None, AxisArgs::List(vec![name(dtype.name())]), args),
             Op::Activity(layer) => call(Some(layer.clone()), plain, args),
-            Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Select | Op::StopGradient => call(None, plain, args),
+            Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Select | Op::StopGradient => {
+                call(None, plain, args)
+            }
         }
     }
 

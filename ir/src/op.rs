@@ -126,6 +126,8 @@ ops! {
     Log = "log", 1, Slow;
     /// Hyperbolic tangent.
     Tanh = "tanh", 1, Slow;
+    /// Error function, `2 / sqrt(pi)` times the integral of `exp(-t * t)` from 0 to `x`.
+    Erf = "erf", 1, Slow;
     /// Square root.
     Sqrt = "sqrt", 1, Float;
     /// 1 / sqrt(x).
@@ -244,12 +246,10 @@ impl Op {
             }
             Op::Gather(a) => Op::Gather(at(*a)),
             Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Cast(_) | Op::Activity(_) => self.clone(),
-            Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu => {
-                self.clone()
-            }
-            Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not | Op::Select | Op::StopGradient => {
-                self.clone()
-            }
+            Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Sqrt | Op::Rsqrt | Op::Relu => self.clone(),
+            Op::Exp | Op::Log | Op::Tanh | Op::Erf => self.clone(),
+            Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne => self.clone(),
+            Op::And | Op::Or | Op::Not | Op::Select | Op::StopGradient => self.clone(),
         }
     }
 

@@ -79,7 +79,7 @@ fn make(b: &mut Builder, op: &Op, x: &[Value]) -> Value {
             _ => renamed(b, x[0], pairs),
         },
         Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => b.op(op.clone(), x),
-        Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Window(_) | Op::Gather(_) => b.op(op.clone(), x),
+        Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Window(_) | Op::Gather(_) => b.op(op.clone(), x),
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => b.op(op.clone(), x),
     }
 }

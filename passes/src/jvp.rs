@@ -159,6 +159,14 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent]) -> Tang
             let slope = b.op(Op::Sub, &[one, yy]);
             b.op(Op::Mul, &[d, slope])
         }),
+        // d erf = dx 2 / sqrt(pi) exp(-x x).
+        Op::Erf => dx[0].map(|d| {
+            let xx = b.op(Op::Mul, &[x[0], x[0]]);
+            let minus = b.op(Op::Neg, &[xx]);
+            let bell = b.op(Op::Exp, &[minus]);
+            let slope = b.scale(bell, std::f64::consts::FRAC_2_SQRT_PI);
+            b.op(Op::Mul, &[d, slope])
+        }),
         // d sqrt = dx / (2 y).
         Op::Sqrt => dx[0].map(|d| {
             let twice = b.op(Op::Add, &[y, y]);

@@ -37,7 +37,7 @@ fn step(program: &Program, v: Value, state: &[Option<Vec<AxisSet>>], count: usiz
     match program.op(v) {
         Op::StopGradient => None,
         Op::Add | Op::Sub | Op::Mul | Op::Div => Some(intersect(args.iter().filter_map(|&a| at(a).cloned()), count)),
-        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => at(args[0]).cloned(),
+        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => at(args[0]).cloned(),
         // Where the condition is a comparison of two axes, the branch taken under it holds both names.
         Op::Select => {
             let pairs = deltas(program, args[0]);

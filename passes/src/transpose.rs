@@ -125,7 +125,7 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], i: usize, r: Value, c: Value) -> 
         }
         Op::Activity(_) => c,
         Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => no_tangent(op),
-        Op::Exp | Op::Log | Op::Tanh | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) | Op::StopGradient => no_tangent(op),
+        Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) | Op::StopGradient => no_tangent(op),
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => no_tangent(op),
     }
 }

@@ -19,7 +19,7 @@ use pushforward_plan::kernel::{Body, Cut, ElementType, Gemm, GemmDim, GemmLoop, 
 pub(crate) type Entry = unsafe extern "C" fn(*const *mut u8, i64, i64, *mut u8);
 
 /// The functions that compiled code calls for slow primitives: f64 only, f32 is computed in place.
-pub(crate) fn symbols() -> [(Prim, &'static str, *const u8); 3] {
+pub(crate) fn symbols() -> [(Prim, &'static str, *const u8); 4] {
     extern "C" fn exp(x: f64) -> f64 {
         x.exp()
     }
@@ -29,10 +29,14 @@ pub(crate) fn symbols() -> [(Prim, &'static str, *const u8); 3] {
     extern "C" fn tanh(x: f64) -> f64 {
         x.tanh()
     }
+    extern "C" fn erf(x: f64) -> f64 {
+        libm::erf(x)
+    }
     [
         (Prim::Exp, "pf_exp_f64", exp as *const u8),
         (Prim::Log, "pf_log_f64", log as *const u8),
         (Prim::Tanh, "pf_tanh_f64", tanh as *const u8),
+        (Prim::Erf, "pf_erf_f64", erf as *const u8),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! How accurate exp, log and tanh of f32 are: sweeps over the whole range against f64, and what happens at its ends.
+//! How accurate exp, log, tanh and erf of f32 are: sweeps over the whole range against f64, and what happens at its ends.
 
 mod support;
 
@@ -74,6 +74,13 @@ fn tanh_is_accurate() {
 }
 
 #[test]
+fn erf_is_accurate() {
+    assert!(worst(Prim::Erf, libm::erf, &all_sizes()) < 2.0);
+    assert!(worst(Prim::Erf, libm::erf, &between(-4.5, 4.5)) < 2.0);
+    assert!(worst(Prim::Erf, libm::erf, &between(-1.0, 1.0)) < 2.0);
+}
+
+#[test]
 fn the_ends_are_right() {
     let (inf, nan, tiny) = (f32::INFINITY, f32::NAN, f32::from_bits(1));
     let bits = |y: Vec<f32>| y.iter().map(|y| if y.is_nan() { nan.to_bits() } else { y.to_bits() }).collect::<Vec<_>>();
@@ -87,5 +94,8 @@ fn the_ends_are_right() {
     assert_eq!(bits(apply(Prim::Log, &x)), bits(vec![inf, nan, nan, -inf, -inf, nan, nan, 0.0, (tiny as f64).ln() as f32]));
 
     let x = [inf, -inf, nan, 0.0, -0.0, tiny, -tiny, 50.0, -50.0, 1e38];
-    assert_eq!(bits(apply(Prim::Tanh, &x)), bits(vec![1.0, -1.0, nan, 0.0, -0.0, tiny, -tiny, 1.0, -1.0, 1.0]));
+    let wants = vec![1.0, -1.0, nan, 0.0, -0.0, tiny, -tiny, 1.0, -1.0, 1.0];
+    assert_eq!(bits(apply(Prim::Tanh, &x)), bits(wants.clone()));
+    // Its slope at 0 is 1.128: the least number stays where it is.
+    assert_eq!(bits(apply(Prim::Erf, &x)), bits(wants));
 }

@@ -6,7 +6,7 @@ use pushforward_plan::kernel::ElementType::{Bool, F32, F64, I32};
 use pushforward_plan::kernel::*;
 use support::*;
 
-const PRIMS: [Prim; 22] = [
+const PRIMS: [Prim; 23] = [
     Prim::Add,
     Prim::Sub,
     Prim::Mul,
@@ -15,6 +15,7 @@ const PRIMS: [Prim; 22] = [
     Prim::Exp,
     Prim::Log,
     Prim::Tanh,
+    Prim::Erf,
     Prim::Sqrt,
     Prim::Rsqrt,
     Prim::Relu,
@@ -45,22 +46,23 @@ fn signatures(prim: Prim) -> (usize, Vec<Vec<ElementType>>) {
         Prim::Exp => (5, same(1, floats)),
         Prim::Log => (6, same(1, floats)),
         Prim::Tanh => (7, same(1, floats)),
-        Prim::Sqrt => (8, same(1, floats)),
-        Prim::Rsqrt => (9, same(1, floats)),
-        Prim::Relu => (10, same(1, floats)),
-        Prim::Lt => (11, compare()),
-        Prim::Le => (12, compare()),
-        Prim::Gt => (13, compare()),
-        Prim::Ge => (14, compare()),
-        Prim::Eq => (15, compare()),
-        Prim::Ne => (16, compare()),
-        Prim::And => (17, same(2, &[Bool])),
-        Prim::Or => (18, same(2, &[Bool])),
-        Prim::Not => (19, same(1, &[Bool])),
-        Prim::Select => (20, [F32, F64, I32, Bool].iter().map(|&t| vec![t, Bool, t, t]).collect()),
+        Prim::Erf => (8, same(1, floats)),
+        Prim::Sqrt => (9, same(1, floats)),
+        Prim::Rsqrt => (10, same(1, floats)),
+        Prim::Relu => (11, same(1, floats)),
+        Prim::Lt => (12, compare()),
+        Prim::Le => (13, compare()),
+        Prim::Gt => (14, compare()),
+        Prim::Ge => (15, compare()),
+        Prim::Eq => (16, compare()),
+        Prim::Ne => (17, compare()),
+        Prim::And => (18, same(2, &[Bool])),
+        Prim::Or => (19, same(2, &[Bool])),
+        Prim::Not => (20, same(1, &[Bool])),
+        Prim::Select => (21, [F32, F64, I32, Bool].iter().map(|&t| vec![t, Bool, t, t]).collect()),
         Prim::Cast => {
             let all = [F32, F64, I32, Bool];
-            (21, all.iter().flat_map(|&to| all.map(|from| vec![to, from])).collect())
+            (22, all.iter().flat_map(|&to| all.map(|from| vec![to, from])).collect())
         }
     }
 }

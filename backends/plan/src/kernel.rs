@@ -259,6 +259,7 @@ pub enum Prim {
     Exp,
     Log,
     Tanh,
+    Erf,
     Sqrt,
     Rsqrt,
     Relu,
@@ -279,7 +280,7 @@ pub enum Prim {
 impl Prim {
     /// Whether it takes a polynomial or a call, not an instruction or a few: `Class::Slow` of the ops.
     pub fn is_slow(self) -> bool {
-        matches!(self, Prim::Exp | Prim::Log | Prim::Tanh)
+        matches!(self, Prim::Exp | Prim::Log | Prim::Tanh | Prim::Erf)
     }
 }
 

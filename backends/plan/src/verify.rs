@@ -432,7 +432,7 @@ fn fits(prim: Prim, to: ElementType, args: &[ElementType]) -> bool {
         (Prim::Add | Prim::Sub | Prim::Mul, [x, y]) => x == y && *x == to && number(to),
         (Prim::Neg, [x]) => *x == to && number(to),
         (Prim::Div, [x, y]) => x == y && *x == to && is_float(to),
-        (Prim::Exp | Prim::Log | Prim::Tanh | Prim::Sqrt | Prim::Rsqrt | Prim::Relu, [x]) => *x == to && is_float(to),
+        (Prim::Exp | Prim::Log | Prim::Tanh | Prim::Erf | Prim::Sqrt | Prim::Rsqrt | Prim::Relu, [x]) => *x == to && is_float(to),
         (Prim::Lt | Prim::Le | Prim::Gt | Prim::Ge | Prim::Eq | Prim::Ne, [x, y]) => x == y && to == Bool,
         (Prim::And | Prim::Or, [x, y]) => *x == Bool && *y == Bool && to == Bool,
         (Prim::Not, [x]) => *x == Bool && to == Bool,
@@ -447,6 +447,7 @@ fn fits(prim: Prim, to: ElementType, args: &[ElementType]) -> bool {
             | Prim::Exp
             | Prim::Log
             | Prim::Tanh
+            | Prim::Erf
             | Prim::Sqrt
             | Prim::Rsqrt
             | Prim::Relu

@@ -96,6 +96,8 @@ fn cases() -> Vec<Case> {
         Case(Op::Exp, vec![f32s(&[B], [0., 1., -INF])], f32s(&[B], [1., std::f64::consts::E, 0.])),
         Case(Op::Log, vec![f64s(&[B], [1., 0., -1.])], f64s(&[B], [0., -INF, NAN])),
         Case(Op::Tanh, vec![f32s(&[B], [0., INF, 0.54930614])], f32s(&[B], [0., 1., 0.5])),
+        Case(Op::Erf, vec![f64s(&[B], [-0.5, 2., INF])], f64s(&[B], [-0.5204998778130465, 0.9953222650189527, 1.])),
+        Case(Op::Erf, vec![f32s(&[B], [0.5, -INF, NAN])], f32s(&[B], [0.5204999, -1., NAN])),
         Case(Op::Sqrt, vec![f64s(&[B], [9., 0., -1.])], f64s(&[B], [3., 0., NAN])),
         Case(Op::Rsqrt, vec![f64s(&[B], [4., 0., INF])], f64s(&[B], [0.5, INF, 0.])),
         Case(Op::Relu, vec![f32s(&[B], [-1., 2., NAN])], f32s(&[B], [0., 2., 0.])),

@@ -22,6 +22,7 @@ impl Emitter<'_> {
             Prim::Exp => self.slow(prim, from, x, Self::exp_f32),
             Prim::Log => self.slow(prim, from, x, Self::log_f32),
             Prim::Tanh => self.slow(prim, from, x, Self::tanh_f32),
+            Prim::Erf => self.slow(prim, from, x, Self::erf_f32),
             Prim::Sqrt => self.map1(x, |e, x| e.b.ins().sqrt(x)),
             Prim::Rsqrt => {
                 let one = self.constant(from, 1.0);

@@ -353,6 +353,7 @@ pub fn scalar(prim: Prim, dtype: ElementType, x: &[(ElementType, f64)]) -> f64 {
         Prim::Exp => a.exp(),
         Prim::Log => a.ln(),
         Prim::Tanh => a.tanh(),
+        Prim::Erf => libm::erf(a),
         Prim::Sqrt => a.sqrt(),
         Prim::Rsqrt => 1.0 / round(a.sqrt(), dtype),
         Prim::Relu => {

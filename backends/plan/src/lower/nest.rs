@@ -337,6 +337,7 @@ fn prim(op: &Op) -> Option<Prim> {
         Op::Exp => Prim::Exp,
         Op::Log => Prim::Log,
         Op::Tanh => Prim::Tanh,
+        Op::Erf => Prim::Erf,
         Op::Sqrt => Prim::Sqrt,
         Op::Rsqrt => Prim::Rsqrt,
         Op::Relu => Prim::Relu,
