@@ -3,6 +3,7 @@
 
 pub mod kernel;
 pub mod lower;
+pub mod print;
 pub mod verify;
 
 pub use kernel::Plan;

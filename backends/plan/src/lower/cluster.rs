@@ -68,11 +68,14 @@ pub fn source(program: &Program, v: Value) -> Value {
     }
 }
 
-pub fn clusters(prepared: &Prepared) -> Clusters {
+/// `read_again`: a value that depends on a parameter which the program updates may be computed again, which reads the parameter once more,
+/// before the update. Where the update leads to such a reader, there is no order of such kernels: ask again without.
+pub fn clusters(prepared: &Prepared, read_again: bool) -> Clusters {
     let mut fusion = Fusion::new(prepared);
     fusion.fuse();
     let (list, of) = (fusion.list, fusion.of);
-    let mut memory = Memory { prepared, list, of: &of, choice: vec![None; of.len()], stored: vec![false; of.len()] };
+    let pinned = if read_again { HashSet::new() } else { updated(prepared) };
+    let mut memory = Memory { prepared, pinned, list, of: &of, choice: vec![None; of.len()], stored: vec![false; of.len()] };
     memory.run();
     let Memory { list, stored, .. } = memory;
     Clusters { list, of, stored }
@@ -259,6 +262,8 @@ enum Choice {
 
 struct Memory<'a> {
     prepared: &'a Prepared,
+    /// Parameters that only the kernels of their own users may read.
+    pinned: HashSet<u32>,
     list: Vec<Cluster>,
     of: &'a [Option<ClusterId>],
     choice: Vec<Option<Choice>>,
@@ -269,7 +274,6 @@ impl Memory<'_> {
     /// Decides which values are stored, and with that what each cluster computes.
     fn run(&mut self) {
         let program = &self.prepared.program;
-        let updated = updated(self.prepared);
         let mut forced = vec![false; program.nodes.len()];
         for v in program.values() {
             let op = program.op(v);
@@ -279,7 +283,7 @@ impl Memory<'_> {
             }
         }
         for v in program.values() {
-            self.choice[v.0 as usize] = Some(self.choose(v, forced[v.0 as usize], &updated));
+            self.choice[v.0 as usize] = Some(self.choose(v, forced[v.0 as usize]));
         }
         // From the results down: what is needed outside of its cluster, and is not computed again, is stored.
         let mut open: Vec<ClusterId> = Vec::new();
@@ -316,13 +320,13 @@ impl Memory<'_> {
         }
     }
 
-    fn choose(&self, v: Value, forced: bool, updated: &HashSet<u32>) -> Choice {
+    fn choose(&self, v: Value, forced: bool) -> Choice {
         let program = &self.prepared.program;
         let op = program.op(v);
         match op {
             Op::Input(_) => return Choice::Again { leaves: vec![v], ops: 0 },
             // Its numbers are new ones after the update.
-            Op::Param(p) if updated.contains(p) => return Choice::Store,
+            Op::Param(p) if self.pinned.contains(p) => return Choice::Store,
             Op::Param(_) => return Choice::Again { leaves: vec![v], ops: 0 },
             op if is_free(op) => return Choice::Again { leaves: Vec::new(), ops: 0 },
             op if !is_map(op) || forced || *op == COPY => return Choice::Store,
@@ -332,8 +336,7 @@ impl Memory<'_> {
         let mut ops = 1;
         for &a in program.args(v) {
             match self.choice[a.0 as usize].as_ref().expect("operands come first") {
-                // What reads a parameter that is updated has to run before, and so in its own kernel.
-                Choice::Store if matches!(program.op(source(program, a)), Op::Param(p) if updated.contains(p)) => return Choice::Store,
+                Choice::Store if matches!(program.op(source(program, a)), Op::Param(_)) => return Choice::Store,
                 Choice::Store => leaves.push(a),
                 Choice::Again { leaves: l, ops: n } => {
                     leaves.extend(l);

@@ -30,7 +30,8 @@ use crate::kernel::*;
 use cluster::{Cluster, Clusters, Kind};
 use nest::{Lowered, Store};
 use place::Layouts;
-use prepare::Target;
+use prepare::{Prepared, Target};
+use schedule::Group;
 
 pub use memory::writes;
 
@@ -63,13 +64,28 @@ pub fn lower(program: &Program, options: &Options) -> Result<Plan, LowerError> {
     }
     addressable(program)?;
     let prepared = prepare::run(program);
-    let clusters = cluster::clusters(&prepared);
-    let mut layouts = Layouts::new(program, &prepared, &clusters);
-    let program = &prepared.program;
-    let orders = place::orders(program);
+    let decided = [true, false].into_iter().find_map(|read_again| decide(program, &prepared, options, read_again));
+    let mut plan = decided.expect("kernels that read a parameter only where its users do have an order").plan();
+    memory::allocate(&mut plan);
+    Ok(plan)
+}
 
-    let mut kernels: Vec<Option<(Kernel, Vec<BufferId>, u32)>> = Vec::new();
-    let mut by_example = Vec::new();
+/// A program's kernels and their order.
+struct Decided<'a> {
+    program: &'a Program,
+    buffers: Vec<Buffer>,
+    /// By cluster: the kernel, its buffers, its stream of noise; none for clusters that compute nothing.
+    kernels: Vec<Option<(Kernel, Vec<BufferId>, u32)>>,
+    groups: Vec<Group>,
+}
+
+/// `None` if the kernels have no order; see [`cluster::clusters`].
+fn decide<'a>(original: &Program, prepared: &'a Prepared, options: &Options, read_again: bool) -> Option<Decided<'a>> {
+    let program = &prepared.program;
+    let clusters = cluster::clusters(prepared, read_again);
+    let layouts = Layouts::new(original, prepared, &clusters);
+    let orders = place::orders(program);
+    let (mut kernels, mut by_example) = (Vec::new(), Vec::new());
     for cluster in &clusters.list {
         if cluster.roots.is_empty() {
             kernels.push(None);
@@ -77,42 +93,48 @@ pub fn lower(program: &Program, options: &Options) -> Result<Plan, LowerError> {
             continue;
         }
         let (lowered, stream) = match cluster.kind {
-            Kind::Nest => (nest::nest(program, cluster, &layouts, stores(&prepared, &clusters, cluster, &layouts), &order(program, cluster, &orders)), 0),
+            Kind::Nest => {
+                let stores = stores(prepared, &clusters, cluster, &layouts);
+                (nest::nest(program, cluster, &layouts, stores, &order(program, cluster, &orders)), 0)
+            }
             Kind::Gemm => (product(program, cluster, &layouts), 0),
             Kind::Noise => noise(program, cluster, &layouts),
         };
         by_example.push(Some(options.slices && lowered.by_example));
         let Lowered { body, args, buffers, .. } = lowered;
-        let kernel = Kernel { name: String::new(), about: name::about(program, cluster), args, body };
+        let kernel = Kernel { name: name::name(program, cluster, &body), about: name::about(program, cluster), args, body };
         kernels.push(Some((kernel, buffers, stream)));
     }
-    let groups = schedule::schedule(program, &clusters, &cluster::after(&prepared), &by_example);
+    let groups = schedule::schedule(program, &clusters, &cluster::after(prepared), &by_example)?;
+    Some(Decided { program, buffers: layouts.buffers, kernels, groups })
+}
 
-    let mut plan = Plan { name: program.name.clone(), buffers: std::mem::take(&mut layouts.buffers), kernels: Vec::new(), stages: Vec::new(), arena_bytes: 0 };
-    let mut known: HashMap<String, usize> = HashMap::new();
-    for group in groups {
-        let batch = program.batch.filter(|_| group.by_example);
-        let of: Vec<&Kernel> = group.clusters.iter().map(|&c| &kernels[c].as_ref().expect("only live clusters are scheduled").0).collect();
-        let slice = batch.map(|n| {
-            let size = program.axes.size(n);
-            Slice { axis: program.axes[n].name.clone(), size, chunk: schedule::chunk(size, &of) }
-        });
-        let mut launches = Vec::new();
-        for &c in &group.clusters {
-            let (kernel, args, stream) = kernels[c].as_ref().expect("only live clusters are scheduled");
-            let key = format!("{:?} {:?}", kernel.args, kernel.body);
-            let number = *known.entry(key).or_insert_with(|| {
-                let name = name::unique(&name::name(program, &clusters.list[c], &kernel.body), &plan.kernels);
-                plan.kernels.push(Kernel { name, ..kernel.clone() });
-                plan.kernels.len() - 1
+impl Decided<'_> {
+    /// Stages and launches; equal kernels once.
+    fn plan(self) -> Plan {
+        let Decided { program, buffers, kernels, groups } = self;
+        let mut plan = Plan { name: program.name.clone(), buffers, kernels: Vec::new(), stages: Vec::new(), arena_bytes: 0 };
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for group in groups {
+            let live: Vec<_> = group.clusters.iter().filter_map(|&c| kernels[c].as_ref()).collect();
+            let slice = program.batch.filter(|_| group.by_example).map(|n| {
+                let size = program.axes.size(n);
+                Slice { axis: program.axes[n].name.clone(), size, chunk: schedule::chunk(size, live.iter().map(|k| &k.0)) }
             });
-            let part = if slice.is_some() { 0 } else { part(&plan.kernels[number]) };
-            launches.push(Launch { kernel: number, args: args.clone(), stream: *stream, part });
+            let mut launches = Vec::new();
+            for (kernel, args, stream) in live {
+                let number = *known.entry(format!("{:?} {:?}", kernel.args, kernel.body)).or_insert_with(|| {
+                    let name = name::unique(&kernel.name, &plan.kernels);
+                    plan.kernels.push(Kernel { name, ..kernel.clone() });
+                    plan.kernels.len() - 1
+                });
+                let part = if slice.is_some() { 0 } else { part(kernel) };
+                launches.push(Launch { kernel: number, args: args.clone(), stream: *stream, part });
+            }
+            plan.stages.push(Stage { slice, launches });
         }
-        plan.stages.push(Stage { slice, launches });
+        plan
     }
-    memory::allocate(&mut plan);
-    Ok(plan)
 }
 
 /// Sizes whose products do not fit a machine word have no plan.
@@ -139,16 +161,15 @@ fn order(program: &Program, cluster: &Cluster, orders: &[Vec<AxisId>]) -> Vec<Ax
 }
 
 /// Where the roots of a nest go: to memory of their own, and to outputs.
-fn stores(prepared: &prepare::Prepared, clusters: &Clusters, cluster: &Cluster, layouts: &Layouts) -> Vec<Store> {
+fn stores(prepared: &Prepared, clusters: &Clusters, cluster: &Cluster, layouts: &Layouts) -> Vec<Store> {
     let program = &prepared.program;
     let mut stores = Vec::new();
     for &value in &cluster.roots {
         let home = layouts.locate(value).filter(|_| clusters.stored[value.0 as usize]);
-        let mut seen = home.as_ref().map(|h| h.buffer);
+        let own = home.as_ref().map(|h| h.buffer);
         stores.extend(home.map(|at| Store { value, at, in_place: false }));
         for ((target, out), at) in prepared.targets.iter().zip(&program.outputs).zip(&layouts.targets) {
-            if out.value == value && seen != Some(at.buffer) {
-                seen = seen.or(Some(at.buffer));
+            if out.value == value && own != Some(at.buffer) {
                 stores.push(Store { value, at: at.clone(), in_place: matches!(target, Target::State(_)) });
             }
         }

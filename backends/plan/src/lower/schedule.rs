@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use pushforward_ir::{Program, Value};
 
 use super::cluster::{ClusterId, Clusters};
-use crate::kernel::{Body, Kernel};
+use crate::kernel::{Body, Cut, Kernel};
 
 /// A run of clusters, in order; `by_example`: one slice of the batch after the other.
 pub struct Group {
@@ -15,8 +15,8 @@ pub struct Group {
     pub by_example: bool,
 }
 
-/// `by_example[c]`: whether cluster c may run example by example; none for clusters that compute nothing.
-pub fn schedule(program: &Program, clusters: &Clusters, after: &[Vec<Value>], by_example: &[Option<bool>]) -> Vec<Group> {
+/// `by_example[c]`: whether cluster c may run example by example; none for clusters that compute nothing. `None`: they wait for each other.
+pub fn schedule(program: &Program, clusters: &Clusters, after: &[Vec<Value>], by_example: &[Option<bool>]) -> Option<Vec<Group>> {
     let count = clusters.list.len();
     let mut users: Vec<BTreeSet<ClusterId>> = vec![BTreeSet::new(); count];
     let mut waits: Vec<BTreeSet<ClusterId>> = vec![BTreeSet::new(); count];
@@ -69,20 +69,19 @@ pub fn schedule(program: &Program, clusters: &Clusters, after: &[Vec<Value>], by
             }
         }
     }
-    groups
+    waits.iter().all(BTreeSet::is_empty).then_some(groups)
 }
 
-/// Examples of a slice: enough rows for its matrix products to run well, or numbers for its loop nests, but no more slices than examples.
-pub fn chunk(examples: usize, kernels: &[&Kernel]) -> usize {
-    let rows = kernels.iter().filter_map(|k| match &k.body {
-        // Of the products that share their right factor among all examples: those whose rows are examples.
+/// Examples of a slice: as many as give its largest matrix product enough rows, but at least two slices.
+pub fn chunk<'k>(examples: usize, kernels: impl Iterator<Item = &'k Kernel>) -> usize {
+    let products = kernels.filter_map(|k| match &k.body {
         Body::Gemm(g) => Some((g.m.size * g.n.size * g.k.size, g)),
         Body::Loops(_) | Body::Normals(_) => None,
     });
-    let rows = rows.max_by_key(|r| r.0).map(|(_, g)| match g.cut {
-        crate::kernel::Cut::M { per } => per,
-        crate::kernel::Cut::N { per } => per,
-        crate::kernel::Cut::Batch(_) | crate::kernel::Cut::None => g.m.size.max(g.n.size),
+    let rows = products.max_by_key(|r| r.0).map(|(_, g)| match g.cut {
+        Cut::M { per } => per,
+        Cut::N { per } => per,
+        Cut::Batch(_) | Cut::None => g.m.size.max(g.n.size),
     });
     let each = match rows {
         Some(rows) => ROWS.div_ceil(rows.max(1)),
