@@ -2,7 +2,7 @@
 //! Memory: aligned blocks, borrowed tensors at the border, and the parameters that live between runs. It knows nothing of kernels.
 //! Read [`State`] first.
 //!
-//! The unsafe code here rests on one invariant: a [`Block`] owns `bytes` bytes at `start`, allocated zeroed with an alignment of [`ALIGN`],
+//! The unsafe code here rests on one invariant: a [`Block`] owns `bytes` bytes at `start`, allocated zeroed and aligned to [`ALIGN`],
 //! and any bytes are a valid f32, f64, i32 or u8.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -222,6 +222,9 @@ pub(crate) fn check(name: &str, dtype: ElementType, dims: &[(String, usize)], wa
 
 /// Owned bytes, zeroed at first.
 pub(crate) struct Block {
+    /// What the allocator gave: [`ALIGN`] bytes more than asked for, aligned for any element only. It hands such blocks out without touching
+    /// them; zeros beyond that alignment it would write itself, page by page.
+    whole: *mut u8,
     start: *mut u8,
     bytes: usize,
 }
@@ -233,10 +236,19 @@ unsafe impl Sync for Block {}
 impl Block {
     pub(crate) fn new(what: &str, bytes: usize) -> Result<Block, CpuError> {
         let out = || CpuError::Memory { what: what.to_string(), bytes };
-        let layout = Layout::from_size_align(bytes.max(1), ALIGN).map_err(|_| out())?;
+        let layout = Block::layout(bytes).ok_or_else(out)?;
         // SAFETY: the layout is not empty.
-        let start = unsafe { alloc_zeroed(layout) };
-        if start.is_null() { Err(out()) } else { Ok(Block { start, bytes }) }
+        let whole = unsafe { alloc_zeroed(layout) };
+        if whole.is_null() {
+            return Err(out());
+        }
+        // At most ALIGN bytes further on, which were asked for.
+        let start = whole.wrapping_add(ALIGN - whole.addr() % ALIGN);
+        Ok(Block { whole, start, bytes })
+    }
+
+    fn layout(bytes: usize) -> Option<Layout> {
+        Layout::from_size_align(bytes.checked_add(ALIGN)?, align_of::<f64>()).ok()
     }
 
     pub(crate) fn start(&mut self) -> *mut u8 {
@@ -272,8 +284,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let layout = Layout::from_size_align(self.bytes.max(1), ALIGN).expect("it was valid when the block was made");
+        let layout = Block::layout(self.bytes).expect("it was valid when the block was made");
         // SAFETY: allocated in `new` with this layout, and owned.
-        unsafe { dealloc(self.start, layout) }
+        unsafe { dealloc(self.whole, layout) }
     }
 }
