@@ -135,6 +135,20 @@ fn unsafe_code_stands_where_the_list_says() {
     }
 }
 
+/// What `docs/architecture.md` points at exists, and every crate has its row there.
+#[test]
+fn the_map_names_places_that_exist() {
+    let map = std::fs::read_to_string(root().join("docs/architecture.md")).expect("the map is there");
+    for word in map.split('`').skip(1).step_by(2) {
+        let path = word.split_whitespace().next().unwrap_or_default();
+        let is_path = path.contains('/') && !path.contains(['<', '*', '[']) && !path.ends_with("what_is_wrong.pf");
+        assert!(!is_path || root().join(path).exists(), "docs/architecture.md names `{path}`, which does not exist");
+    }
+    for (folder, _) in MAY_USE.iter().filter(|(folder, _)| *folder != ".") {
+        assert!(map.contains(&format!("| `{folder}/` |")), "docs/architecture.md has no row for `{folder}/`");
+    }
+}
+
 struct Dependency {
     name: String,
     /// In `[dev-dependencies]`.
