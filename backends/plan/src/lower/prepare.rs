@@ -122,7 +122,10 @@ fn trimmed(program: &Program) -> Program {
         Op::Rename(pairs) => b.rename(args[0], &pairs.iter().copied().filter(|p| long(p.0)).collect::<Vec<_>>()),
         Op::Normal(noise) => {
             let direction = noise.direction.filter(|&a| long(a));
-            b.op(Op::Normal(Box::new(Noise { order: list(&noise.order), direction, ..(**noise).clone() })), args)
+            // Seed and step are read from memory: a constant gets some.
+            let stored = |b: &mut Builder, x: Value| if matches!(b.program().op(x), Op::Const(_)) { b.op(COPY, &[x]) } else { x };
+            let args: Vec<Value> = args.iter().map(|&x| stored(b, x)).collect();
+            b.op(Op::Normal(Box::new(Noise { order: list(&noise.order), direction, ..(**noise).clone() })), &args)
         }
         _ => b.copy(program, v, args),
     })
