@@ -2,7 +2,7 @@
 //!
 //! It decides nothing about kernels (`pushforward_plan`) and runs none itself (`pushforward_cpu`). Read [`Step::run`] first.
 
-use ndarray::{ArrayRef, ArrayView, ArrayViewD, Dimension, IxDyn};
+use ndarray::{ArrayBase, ArrayView, ArrayViewD, Dimension, IxDyn};
 use pushforward_cpu::{Executable, Pool, Slice, SliceMut, State};
 use pushforward_ir::philox::{Domain, fill_normals, fill_normals_f64};
 use pushforward_ir::program::{Init, Port};
@@ -271,8 +271,8 @@ impl<'a, T: Scalar, D: Dimension> From<ArrayView<'a, T, D>> for Input<'a> {
     }
 }
 
-impl<'a, T: Scalar, D: Dimension> From<&'a ArrayRef<T, D>> for Input<'a> {
-    fn from(x: &'a ArrayRef<T, D>) -> Input<'a> {
+impl<'a, S: ndarray::Data<Elem: Scalar>, D: Dimension> From<&'a ArrayBase<S, D>> for Input<'a> {
+    fn from(x: &'a ArrayBase<S, D>) -> Input<'a> {
         x.view().into()
     }
 }

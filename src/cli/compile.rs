@@ -18,6 +18,7 @@ use crate::run::write_folder;
 const VERSION: u32 = 1;
 
 const PLAN_JSON: &str = "plan.json";
+const PLAN_TEXT: &str = "plan.txt";
 const REPORT: &str = "report.md";
 const KERNELS: &str = "kernels";
 /// Cranelift's text, of a kernel.
@@ -62,7 +63,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// What `compile` may have written: it alone is replaced.
 fn ours(file: &Path) -> bool {
-    let named = [PLAN_JSON, REPORT].iter().any(|name| file == Path::new(name));
+    let named = [PLAN_JSON, PLAN_TEXT, REPORT].iter().any(|name| file == Path::new(name));
     named || file.parent() == Some(Path::new(KERNELS)) && file.extension().is_some_and(|e| e == CODE)
 }
 
@@ -84,6 +85,7 @@ fn files(chosen: &Chosen, settings: &Settings, target: &str, step: &Step) -> Res
     json.push(b'\n');
     let mut files = vec![
         (PLAN_JSON.into(), json),
+        (PLAN_TEXT.into(), pushforward_plan::print::plan(plan).into_bytes()),
         (REPORT.into(), describe(chosen, settings, target, step).into_bytes()),
     ];
     for (name, text) in step.executable().clif() {

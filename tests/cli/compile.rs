@@ -43,6 +43,7 @@ fn the_folder_says_what_a_step_does_and_costs() {
     assert_eq!(parts[0], 2 * 4 * 271_892, "parameters and their momentum");
     assert_eq!(plan["report"]["peak_bytes"].as_u64(), Some(parts.iter().sum()));
 
+    assert!(fs::read_to_string(place.path("out/plan.txt")).unwrap().starts_with("plan localmixer: "));
     let report = fs::read_to_string(place.path("out/report.md")).unwrap();
     assert!(report.starts_with("# localmixer S/1/1, lg-fg-a, batch 128, cpu\n"));
     let launches: Vec<&Value> = plan["plan"]["stages"].as_array().unwrap().iter().flat_map(|s| s["launches"].as_array().unwrap()).collect();
