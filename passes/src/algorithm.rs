@@ -65,7 +65,7 @@ pub struct Options {
     pub noise: NoiseSource,
     /// Mask noise at ReLU zeros.
     pub prune: bool,
-    /// Add every marked loss, weighted as in the objective, and its directional derivative as outputs.
+    /// Add every local loss, weighted as in the objective, and its directional derivative as outputs.
     pub report_local: bool,
     pub momentum: f64,
     pub weight_decay: f64,

@@ -43,7 +43,7 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     let gradients = gradients(&mut b, program, &losses, &all)?;
     output_losses(&mut b, program);
     if options.report_local {
-        for loss in objectives(program) {
+        for loss in objectives(program).into_iter().filter(|l| l.local) {
             let weighted = b.scale(loss.value, loss.weight);
             let axes = b.axes_of(weighted);
             output(&mut b, loss.name, weighted, axes);

@@ -169,9 +169,9 @@ fn check_parameters(program: &Program, acts: &[Value]) -> Result<(), Vec<Diagnos
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// For every replicated loss: `<name>` and `d.<name>`, weighted as in the objective.
+/// For every local loss: `<name>` and `d.<name>`, weighted as in the objective.
 fn report(b: &mut Builder, losses: &[Objective], tangents: &[Tangent]) {
-    for (loss, tangent) in losses.iter().zip(tangents) {
+    for (loss, tangent) in losses.iter().zip(tangents).filter(|(l, _)| l.local) {
         let weighted = b.scale(loss.replicated, loss.weight);
         output(b, loss.name.clone(), weighted, b.axes_of(loss.replicated));
         if let Tangent::Value(t) = *tangent {
