@@ -124,15 +124,10 @@ fn unsafe_code_stands_where_the_list_says() {
         }
     }
     let listed: BTreeSet<String> = UNSAFE.iter().map(|(file, _)| file.to_string()).collect();
-    for file in found.difference(&listed) {
-        panic!(
-            "{file} allows `unsafe`; only [{}] may. If it must, add it to the list in tests/layering.rs with the reason",
-            listed.iter().cloned().collect::<Vec<_>>().join(", ")
-        );
-    }
-    for file in listed.difference(&found) {
-        panic!("{file} stands in the list of files with `unsafe` but needs none: take it out");
-    }
+    let unlisted: Vec<&String> = found.difference(&listed).collect();
+    assert!(unlisted.is_empty(), "{unlisted:?} allow `unsafe`: if they must, they stand in the list in tests/layering.rs, with the reason");
+    let needless: Vec<&String> = listed.difference(&found).collect();
+    assert!(needless.is_empty(), "{needless:?} stand in the list of files with `unsafe` but have none: take them out");
 }
 
 /// What `docs/architecture.md` points at exists, and every crate has its row there.

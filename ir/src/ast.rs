@@ -133,7 +133,7 @@ pub enum StmtKind {
     /// `x: f32[N] = relu(y);` The type is optional and checked.
     Let { name: Name, ty: Option<TypeExpr>, value: Expr },
     /// `local block0.loss: x along P, G { .. }`, with `copies %9` once the replicated loss is written out.
-    Local { label: Option<Name>, at: Expr, along: Vec<Name>, loss: Block, copies: Option<Expr> },
+    Local { label: Option<Name>, at: Box<Expr>, along: Vec<Name>, loss: Block, copies: Option<Box<Expr>> },
     /// `loss name: value;`
     Loss { label: Option<Name>, value: Expr },
     /// `repeat i = 1 .. blocks { .. }`: the body with i = 1, .., blocks - 1; names bound outside and rebound inside are carried.

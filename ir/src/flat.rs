@@ -32,10 +32,10 @@ pub fn to_module(program: &Program) -> Module {
             None => StmtKind::Loss { label, value: cx.value(loss.value) },
             Some(local) => StmtKind::Local {
                 label,
-                at: cx.value(local.at),
+                at: Box::new(cx.value(local.at)),
                 along: cx.axes(local.along),
                 loss: Block { stmts: Vec::new(), result: Some(Box::new(cx.value(loss.value))) },
-                copies: local.copies.map(|c| cx.value(c)),
+                copies: local.copies.map(|c| Box::new(cx.value(c))),
             },
         });
     }

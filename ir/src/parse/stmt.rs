@@ -150,10 +150,10 @@ impl<'t> Parser<'t> {
         let mut copies = None;
         if self.is("copies") && (matches!(after.kind, Kind::Word | Kind::Number) || ["(", "-", "!"].contains(&after.text)) {
             self.bump();
-            copies = Some(self.expr()?);
+            copies = Some(Box::new(self.expr()?));
             self.semicolon()?;
         }
-        Ok(Element::Stmt(StmtKind::Local { label, at, along, loss, copies }))
+        Ok(Element::Stmt(StmtKind::Local { label, at: Box::new(at), along, loss, copies }))
     }
 
     /// `name:` before what a mark is on.

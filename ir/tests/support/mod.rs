@@ -131,7 +131,7 @@ fn stmt(c: &mut Choices, depth: usize) -> Stmt {
         4 => StmtKind::Output { name: name(c), ty: type_expr(c), value: expr(c, 3) },
         5 => StmtKind::Repeat { counter: name(c), from: scalar(c, 2), to: scalar(c, 2), body: block(c, depth - 1) },
         _ => {
-            let (at, along, copies) = (expr(c, 2), names(c, 0), c.maybe(|c| expr(c, 2)));
+            let (at, along, copies) = (Box::new(expr(c, 2)), names(c, 0), c.maybe(|c| Box::new(expr(c, 2))));
             StmtKind::Local { label: label(c), at, along, loss: block(c, depth - 1), copies }
         }
     };
