@@ -19,8 +19,8 @@ pub enum TypeError {
     AbsentAxis { op: &'static str, axis: String, value: String },
     #[error("`{op}[{from} -> {to}]`: {from} has size {from_size}, {to} has size {to_size} [sizes]")]
     Sizes { op: &'static str, from: String, to: String, from_size: usize, to_size: usize },
-    #[error("`rename[{from} -> {to}]`: the value {value} depends on {to} already [capture]")]
-    Capture { from: String, to: String, value: String },
+    #[error("`{op}[{from} -> {to}]`: the value {value} depends on {to} already [capture]")]
+    Capture { op: &'static str, from: String, to: String, value: String },
     #[error("`{op}` names axis {axis} twice [twice]")]
     Twice { op: &'static str, axis: String },
 }
@@ -144,7 +144,7 @@ fn rename(cx: &Cx, pairs: &[(AxisId, AxisId)], x: Type) -> Result<Type, TypeErro
     }
     for &(from, to) in pairs {
         if axes.contains(to) {
-            return Err(TypeError::Capture { from: cx.name(from), to: cx.name(to), value: cx.show(x) });
+            return Err(TypeError::Capture { op: cx.op, from: cx.name(from), to: cx.name(to), value: cx.show(x) });
         }
     }
     Ok(Type::new(x.dtype, axes | seen_to))
@@ -158,7 +158,7 @@ fn index(cx: &Cx, op: &Op, args: &[Type]) -> Result<Type, TypeError> {
             let mut axes = rest;
             for &(_, a) in &affine.terms {
                 if rest.contains(a) {
-                    return Err(TypeError::Capture { from: cx.name(affine.axis), to: cx.name(a), value: cx.show(args[0]) });
+                    return Err(TypeError::Capture { op: cx.op, from: cx.name(affine.axis), to: cx.name(a), value: cx.show(args[0]) });
                 }
                 if axes.contains(a) {
                     return Err(TypeError::Twice { op: cx.op, axis: cx.name(a) });
@@ -219,3 +219,6 @@ impl Cx<'_> {
         Err(TypeError::Sizes { op: self.op, from: self.name(a), to: self.name(b), from_size, to_size })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -389,6 +389,47 @@ mod tests {
         assert!(verify(&Program::default()).is_empty());
     }
 
+    /// Faults in values, ports, names and marks are all told, in that order.
+    #[test]
+    fn all_errors_are_collected() {
+        let spoil = |p: &mut Program| {
+            p.nodes[0].op = Op::Input(1);
+            p.nodes[2].ty.axes = AxisSet::of([N, C, E]);
+            p.nodes[4].op = Op::Sum(AxisSet::of([E]));
+            p.params[0].port.name = "x".into();
+            p.inputs[0].order.push(C);
+            p.losses[1].name = "loss".into();
+            p.losses[1].local.as_mut().unwrap().along = AxisSet::of([E]);
+            p.outputs[0].port.dtype = DType::F64;
+        };
+        check(
+            spoil,
+            &[
+                "%0: `input` number 1, the program has 1 inputs [index]",
+                "%2 is declared as f32[N, C, E], `mul` of its operands is f32[N, C] [type]",
+                "%3 is declared as f32[N, C], `activity` of its operands is f32[N, C, E] [type]",
+                "%4: `sum` over E: the value f32[N, C] does not depend on E [absent-axis]",
+                "`x`: the order [N, C, C] names C twice [order]",
+                "several inputs or parameters are called `x` [name]",
+                "several losses are called `loss` [name]",
+                "output `loss` is declared as f64[N], its value %4 is f32[N] [output]",
+                "local loss `loss` along E: the value %3 that it is a loss of is f32[N, C] [along]",
+            ],
+        );
+    }
+
+    /// The table at the top of the file, its messages and these tests name the same labels.
+    #[test]
+    fn every_label_of_the_table_has_a_test() {
+        let (code, tests) = include_str!("verify.rs").split_once("#[cfg(test)]").expect("tests stand last");
+        let labels: Vec<&str> = code.lines().filter_map(|l| l.strip_prefix("//! | `")?.split('`').next()).collect();
+        assert_eq!(labels.len(), 14, "{labels:?}");
+        for label in labels {
+            assert!(code.contains(&format!("[{label}]\"")), "no message ends with [{label}]");
+            assert!(tests.contains(&format!("[{label}]\"")), "no test of [{label}]");
+        }
+    }
+
     #[test]
     fn axis() {
         let foreign = AxisId(9);
