@@ -73,24 +73,30 @@ pub struct Options {
 
 impl Options {
     pub fn new(algorithm: Algorithm) -> Options {
-        Options { algorithm, directions: 1, noise: NoiseSource::Generated, prune: true, report_local: false, momentum: 0.9, weight_decay: 1e-4 }
+        Options {
+            algorithm,
+            directions: 1,
+            noise: NoiseSource::Generated,
+            prune: true,
+            report_local: false,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+        }
     }
 }
 
 /// Runs passes by name; after each, the verifier, then `seen` with the pass's name and result.
-pub fn run(
-    program: Program,
-    names: &[&str],
-    options: &Options,
-    seen: &mut dyn FnMut(&str, &Program),
-) -> Result<Program, Vec<Diagnostic>> {
+pub fn run(program: Program, names: &[&str], options: &Options, seen: &mut dyn FnMut(&str, &Program)) -> Result<Program, Vec<Diagnostic>> {
     let mut program = program;
     for name in names {
         let pass = crate::table::find(name).ok_or_else(|| vec![Diagnostic::error(format!("no pass is called `{name}`"))])?;
         program = (pass.run)(&program, options)?;
         let broken = pushforward_ir::verify::verify(&program);
         if !broken.is_empty() {
-            return Err(broken.into_iter().map(|d| Diagnostic { message: format!("after the pass `{name}`: {}", d.message), ..d }).collect());
+            return Err(broken
+                .into_iter()
+                .map(|d| Diagnostic { message: format!("after the pass `{name}`: {}", d.message), ..d })
+                .collect());
         }
         seen(name, &program);
     }

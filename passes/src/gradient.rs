@@ -59,7 +59,12 @@ pub fn exact_gradients(b: &mut Builder, program: &Program, losses: &[Objective])
     gradients(b, program, losses, &exact)
 }
 
-fn gradients(b: &mut Builder, program: &Program, losses: &[Objective], params: &[u32]) -> Result<HashMap<u32, Option<Value>>, Vec<Diagnostic>> {
+fn gradients(
+    b: &mut Builder,
+    program: &Program,
+    losses: &[Objective],
+    params: &[u32],
+) -> Result<HashMap<u32, Option<Value>>, Vec<Diagnostic>> {
     let (present, values) = param_values(program, params);
     let mut roots = Vec::new();
     for loss in losses {

@@ -82,8 +82,12 @@ pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Di
         .iter()
         .filter(|&&v| !seeded(v) && matches!(program.op(v), Op::Max(_)))
         .map(|&v| {
-            verify::origin_diagnostic(program, v, format!("`{}` has no derivative rule, and a derivative is wanted through it", program.op(v).name()))
-                .hint("take it out of the differentiated path with `stop_gradient`, or write it with other ops")
+            verify::origin_diagnostic(
+                program,
+                v,
+                format!("`{}` has no derivative rule, and a derivative is wanted through it", program.op(v).name()),
+            )
+            .hint("take it out of the differentiated path with `stop_gradient`, or write it with other ops")
         })
         .collect();
     if !missing.is_empty() {
@@ -99,7 +103,8 @@ pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Di
                 // Beside noise, nothing passes a blocked value.
                 let stays = is_end(&node.op) || request.blocked.is_some_and(|blocked| blocked(v));
                 let operands: Vec<Tangent> = node.args.iter().map(|a| if stays { Tangent::Zero } else { tangents[a.0 as usize] }).collect();
-                let t = if operands.iter().all(|t| *t == Tangent::Zero) { Tangent::Zero } else { rule(b, &node.op, &node.args, v, &operands) };
+                let t =
+                    if operands.iter().all(|t| *t == Tangent::Zero) { Tangent::Zero } else { rule(b, &node.op, &node.args, v, &operands) };
                 match request.noise.get(&v) {
                     Some(&noise) => t.plus(b, Tangent::Value(noise)),
                     None => t,

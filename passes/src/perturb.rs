@@ -43,7 +43,8 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     }
 
     // One forward-mode pass for all noise at once, and the multipliers.
-    let request = jvp::Request { noise: acts.iter().copied().zip(masked.iter().copied()).collect(), roots: roots.clone(), ..Default::default() };
+    let request =
+        jvp::Request { noise: acts.iter().copied().zip(masked.iter().copied()).collect(), roots: roots.clone(), ..Default::default() };
     let tangents = jvp::append(&mut b, &request)?;
     let derivatives: Vec<Option<Value>> = tangents.iter().zip(&losses).map(|(t, l)| Some(b.scale(t.value()?, l.weight))).collect();
     let mut products = Vec::new();
@@ -74,7 +75,12 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
 fn place(b: &mut Builder, acts: &[Value], options: &Options) -> Result<Vec<Value>, Vec<Diagnostic>> {
     let direction = match options.directions {
         1 => None,
-        k => Some(b.program_mut().axes.find_or_add_plain(DIRECTION, k).ok_or_else(|| vec![Diagnostic::error("no axis is left for directions")])?),
+        k => Some(
+            b.program_mut()
+                .axes
+                .find_or_add_plain(DIRECTION, k)
+                .ok_or_else(|| vec![Diagnostic::error("no axis is left for directions")])?,
+        ),
     };
     let state = match options.noise {
         NoiseSource::Generated => Some((scalar_input(b, "seed"), scalar_input(b, "step"))),
@@ -162,7 +168,9 @@ fn check_parameters(program: &Program, acts: &[Value]) -> Result<(), Vec<Diagnos
         let message = match (perturbed, leak) {
             (true, None) => continue,
             (false, _) => format!("the parameter `{name}` reaches no `activity`, and it is not marked `exact`: nothing would train it"),
-            (true, Some(l)) => format!("the parameter `{name}` reaches the loss `{}` on a way without an `activity`: its estimate would be wrong", l.name),
+            (true, Some(l)) => {
+                format!("the parameter `{name}` reaches the loss `{}` on a way without an `activity`: its estimate would be wrong", l.name)
+            }
         };
         errors.push(verify::origin_diagnostic(program, v, message).hint("put an `activity(..)` behind its layer, or write `exact param`"));
     }

@@ -17,11 +17,8 @@ pub fn reach(program: &Program, source: Value, targets: &[Value]) -> Vec<Option<
     let axes: Vec<AxisId> = program.axes_of(source).iter().collect();
     let mut state: Vec<Option<Vec<AxisSet>>> = vec![None; program.nodes.len()];
     for v in program.values() {
-        state[v.0 as usize] = if v == source {
-            Some(axes.iter().map(|&a| AxisSet::of([a])).collect())
-        } else {
-            step(program, v, &state, axes.len())
-        };
+        state[v.0 as usize] =
+            if v == source { Some(axes.iter().map(|&a| AxisSet::of([a])).collect()) } else { step(program, v, &state, axes.len()) };
     }
     targets.iter().map(|t| Some(axes.iter().copied().zip(state[t.0 as usize].clone()?).collect())).collect()
 }
@@ -37,7 +34,9 @@ fn step(program: &Program, v: Value, state: &[Option<Vec<AxisSet>>], count: usiz
     match program.op(v) {
         Op::StopGradient => None,
         Op::Add | Op::Sub | Op::Mul | Op::Div => Some(intersect(args.iter().filter_map(|&a| at(a).cloned()), count)),
-        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => at(args[0]).cloned(),
+        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => {
+            at(args[0]).cloned()
+        }
         // Where the condition is a comparison of two axes, the branch taken under it holds both names.
         Op::Select => {
             let pairs = deltas(program, args[0]);

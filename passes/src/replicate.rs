@@ -17,15 +17,23 @@ pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
         let Some(local) = &loss.local else { continue };
         let over = program.axes_of(loss.value) & local.along;
         if !over.is_empty() {
-            let message = format!("the local loss `{}` depends on {} itself, so it cannot be replicated along it", loss.name, program.axes.show(over));
+            let message = format!(
+                "the local loss `{}` depends on {} itself, so it cannot be replicated along it",
+                loss.name,
+                program.axes.show(over)
+            );
             errors.push(verify::origin_diagnostic(program, loss.value, message).hint("reduce the value over that axis before the loss"));
             continue;
         }
         match copies(&mut b, program, local, loss.value) {
             Some(copies) => b.program_mut().losses[i].local.as_mut().expect("a local loss").copies = Some(copies),
             None => errors.push(
-                verify::origin_diagnostic(program, loss.value, format!("no axes are left for the copies of the local loss `{}`", loss.name))
-                    .hint("the program uses too many axes"),
+                verify::origin_diagnostic(
+                    program,
+                    loss.value,
+                    format!("no axes are left for the copies of the local loss `{}`", loss.name),
+                )
+                .hint("the program uses too many axes"),
             ),
         }
     }

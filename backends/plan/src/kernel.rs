@@ -326,8 +326,12 @@ pub enum Cut {
     /// A loop of `batch`.
     Batch(usize),
     /// The slowest axis of `m`, or of `n`: this many rows (columns) for each of its steps.
-    M { per: usize },
-    N { per: usize },
+    M {
+        per: usize,
+    },
+    N {
+        per: usize,
+    },
     None,
 }
 

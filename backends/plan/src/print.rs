@@ -23,7 +23,9 @@ pub fn plan(plan: &Plan) -> String {
     for (s, stage) in plan.stages.iter().enumerate() {
         out.push('\n');
         match &stage.slice {
-            Some(slice) => line(&mut out, 0, format_args!("stage {s}, {} of {} examples along {} at a time:", slice.chunk, slice.size, slice.axis)),
+            Some(slice) => {
+                line(&mut out, 0, format_args!("stage {s}, {} of {} examples along {} at a time:", slice.chunk, slice.size, slice.axis))
+            }
             None => line(&mut out, 0, format_args!("stage {s}:")),
         }
         for l in &stage.launches {

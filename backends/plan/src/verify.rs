@@ -77,7 +77,10 @@ fn order(plan: &Plan, problems: &mut Vec<String>) {
                 };
                 if reads(arg) && !given && !written.contains(&b) {
                     let name = &plan.buffers[b].name;
-                    problems.push(format!("stage {s}, kernel `{}`: reads `{name}`, which nothing has written, or another took its place", kernel.name));
+                    problems.push(format!(
+                        "stage {s}, kernel `{}`: reads `{name}`, which nothing has written, or another took its place",
+                        kernel.name
+                    ));
                 }
             }
             for (b, _) in uses().filter(|(_, arg)| is_written(arg)) {
@@ -295,7 +298,9 @@ fn product(kernel: &Kernel, g: &Gemm) -> Result<(), String> {
         ensure(arg.dtype == g.dtype, || format!("a product in {} of {}", name(g.dtype), name(arg.dtype)))?;
     }
     ensure(is_float(g.dtype), || format!("a product in {}", name(g.dtype)))?;
-    ensure(!is_written(&kernel.args[g.a]) && !is_written(&kernel.args[g.b]) && is_written(&kernel.args[g.c]), || "only c is written".into())?;
+    ensure(!is_written(&kernel.args[g.a]) && !is_written(&kernel.args[g.b]) && is_written(&kernel.args[g.c]), || {
+        "only c is written".into()
+    })?;
     ensure(g.m.b == 0 && g.n.a == 0 && g.k.c == 0, || "a dimension moves in the operand that it is not of".into())?;
     ensure(g.more_k.iter().all(|l| l.c == 0), || "a summed loop moves in the result".into())?;
     let fits = match g.cut {

@@ -333,7 +333,12 @@ impl<'a> Elaborator<'a> {
                     AxisArgs::Along { along, .. } => match self.axis(&order[*along])?[..] {
                         [atom] => Some(atom),
                         _ => {
-                            return self.bracket(at, "normal", "one axis that is no tuple behind `along`", "normal[along K, N](seed, step)");
+                            return self.bracket(
+                                at,
+                                "normal",
+                                "one axis that is no tuple behind `along`",
+                                "normal[along K, N](seed, step)",
+                            );
                         }
                     },
                     AxisArgs::List(_) | AxisArgs::Rename(_) | AxisArgs::Window { .. } => None,

@@ -94,13 +94,8 @@ struct Fusion<'a> {
 impl<'a> Fusion<'a> {
     fn new(prepared: &'a Prepared) -> Fusion<'a> {
         let program = &prepared.program;
-        let mut fusion = Fusion {
-            prepared,
-            list: Vec::new(),
-            of: vec![None; program.nodes.len()],
-            after: after(prepared),
-            updated: updated(prepared),
-        };
+        let mut fusion =
+            Fusion { prepared, list: Vec::new(), of: vec![None; program.nodes.len()], after: after(prepared), updated: updated(prepared) };
         for v in program.values() {
             let op = program.op(v);
             let axes = program.axes_of(v);

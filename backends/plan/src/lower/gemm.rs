@@ -4,7 +4,7 @@
 //! It chooses no layout and moves no data. Read [`gemm`] first.
 
 use pushforward_ir::axis::AxisId;
-use pushforward_ir::{AxisSet, Axes};
+use pushforward_ir::{Axes, AxisSet};
 
 use super::place::Located;
 use crate::kernel::{Cut, ElementType, Gemm, GemmDim, GemmLoop};
@@ -18,7 +18,15 @@ pub struct Operand {
 
 /// The product, whose arguments are 0, 1, 2: the left factor (rows), the right factor (columns), the result. `swapped`: the left factor is the
 /// second operand. `cut` is the axis along which the caller would like to cut it; otherwise it is cut where most is to be shared out.
-pub fn gemm(axes: &Axes, dtype: ElementType, x: &Operand, y: &Operand, result: &Operand, over: AxisSet, batch: Option<AxisId>) -> (Gemm, bool) {
+pub fn gemm(
+    axes: &Axes,
+    dtype: ElementType,
+    x: &Operand,
+    y: &Operand,
+    result: &Operand,
+    over: AxisSet,
+    batch: Option<AxisId>,
+) -> (Gemm, bool) {
     // Columns are what the result has last: rows of it are then contiguous.
     let last = result.axes.iter().min_by_key(|&a| (result.at.stride(a), a)).expect("a product has result axes");
     let swapped = x.axes.contains(last) && !y.axes.contains(last);

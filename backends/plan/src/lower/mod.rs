@@ -152,7 +152,8 @@ fn addressable(program: &Program) -> Result<(), LowerError> {
 
 /// The order of a nest's loops: that of its largest result in memory; the examples first.
 fn order(program: &Program, cluster: &Cluster, orders: &[Vec<AxisId>]) -> Vec<AxisId> {
-    let leading = cluster.roots.iter().max_by_key(|&&v| (program.axes_of(v).len(), std::cmp::Reverse(v))).expect("a live cluster has roots");
+    let leading =
+        cluster.roots.iter().max_by_key(|&&v| (program.axes_of(v).len(), std::cmp::Reverse(v))).expect("a live cluster has roots");
     let mut order = orders[leading.0 as usize].clone();
     let rest = program.axes.in_order(cluster.points).into_iter().filter(|a| !order.contains(a)).collect::<Vec<_>>();
     order.extend(rest);
@@ -225,7 +226,8 @@ fn noise(program: &Program, cluster: &Cluster, layouts: &Layouts) -> (Lowered, u
         None => (1, &[][..]),
     };
     let dtype: ElementType = noise.dtype.into();
-    let body = Body::Normals(Normals { dtype, steps, per: rest.iter().map(|&a| size(a)).product(), directions: noise.direction.map_or(1, size) });
+    let body =
+        Body::Normals(Normals { dtype, steps, per: rest.iter().map(|&a| size(a)).product(), directions: noise.direction.map_or(1, size) });
     let scalar = Arg { dtype: ElementType::I32, access: Access::Read };
     let args = vec![Arg { dtype, access: Access::Write }, scalar.clone(), scalar];
     let buffers = vec![located(v), located(seed), located(step)];

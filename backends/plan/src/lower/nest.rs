@@ -152,7 +152,8 @@ impl<'a> Nest<'a> {
             op if op.class() == Class::Slow => 12,
             _ => 1,
         };
-        let operands = self.program.args(v).iter().filter(|a| self.computes.contains(a) && self.over_row(**a) && !self.is_own_reduction(**a));
+        let operands =
+            self.program.args(v).iter().filter(|a| self.computes.contains(a) && self.over_row(**a) && !self.is_own_reduction(**a));
         own + operands.map(|&a| self.costs(a)).sum::<usize>()
     }
 
@@ -249,7 +250,8 @@ impl<'a> Nest<'a> {
                 self.inst(dtype, InstKind::Index(index), insts)
             }
             (Op::Delta((a, b)), _) => {
-                let index = |a: AxisId| self.outer.iter().chain(&self.row).position(|&b| b == a).expect("an index is of an axis of the nest");
+                let index =
+                    |a: AxisId| self.outer.iter().chain(&self.row).position(|&b| b == a).expect("an index is of an axis of the nest");
                 let (a, b) = (index(a), index(b));
                 let a = self.inst(DType::I32, InstKind::Index(a), insts);
                 let b = self.inst(DType::I32, InstKind::Index(b), insts);

@@ -103,14 +103,7 @@ impl<'a> Layouts<'a> {
         self.buffer(&self.program.axes, format!("t{}", v.0), self.program.ty(v).dtype, order, Role::Temp(0))
     }
 
-    fn buffer(
-        &mut self,
-        axes: &pushforward_ir::Axes,
-        name: String,
-        dtype: pushforward_ir::DType,
-        order: &[AxisId],
-        role: Role,
-    ) -> Located {
+    fn buffer(&mut self, axes: &pushforward_ir::Axes, name: String, dtype: pushforward_ir::DType, order: &[AxisId], role: Role) -> Located {
         let mut strides = HashMap::new();
         let mut step = 1;
         for &a in order.iter().rev() {
