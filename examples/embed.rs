@@ -23,7 +23,10 @@ fn main() -> Result<(), Error> {
     for epoch in 0..10 {
         for (i, (x, y)) in x.axis_chunks_iter(Axis(0), 64).zip(y.axis_chunks_iter(Axis(0), 64)).enumerate() {
             let at = 16 * epoch + i as i32;
-            step.run(&mut parameters, &[("x", x.into()), ("y", y.into()), ("lr", 0.01f32.into()), ("seed", 0.into()), ("step", at.into())])?;
+            step.run(
+                &mut parameters,
+                &[("x", x.into()), ("y", y.into()), ("lr", 0.01f32.into()), ("seed", 0.into()), ("step", at.into())],
+            )?;
         }
         println!("epoch {epoch}: loss {:.4}", step.output("loss").and_then(|loss| loss.item()).unwrap_or(f64::NAN));
     }

@@ -23,8 +23,8 @@ pub enum ClassifierError {
          shows how a program of your own trains anything else"
     )]
     NoClassifier { model: String, what: &'static str, found: String },
-    #[error("`{data}` has images of {height} x {width} x {channels} = {pixels} numbers, but `{input}` of `{model}` takes {wants}; hint: {hint}")]
-    Images { data: String, height: usize, width: usize, channels: usize, pixels: usize, input: String, model: String, wants: usize, hint: String },
+    #[error("`{data}` has images of {image}, but `{input}` takes {wants}; hint: {hint}")]
+    Images { data: String, image: String, input: String, wants: usize, hint: String },
     #[error("the batch of {batch} is larger than the training set `{data}` of {images} images; hint: --batch {images}, or less")]
     Batch { batch: usize, data: String, images: usize },
 }
@@ -88,8 +88,9 @@ impl Classifier {
         let (pixels, data) = (set.pixels_per_image(), splits.name.clone());
         if pixels != ports.pixels {
             let DataSet { height, width, channels, .. } = *set;
-            let (input, model, wants) = (ports.images.clone(), self.model.name().to_string(), ports.pixels);
-            return Err(ClassifierError::Images { data, height, width, channels, pixels, input, model, wants, hint: hint() });
+            let image = format!("{height} x {width} x {channels} = {pixels} numbers");
+            let input = format!("{}.{}", self.model.name(), ports.images);
+            return Err(ClassifierError::Images { data, image, input, wants: ports.pixels, hint: hint() });
         }
         splits.check_classes(ports.classes)?;
         match self.settings.batch {
@@ -102,9 +103,7 @@ impl Classifier {
     pub fn step(&mut self, set: &DataSet, indices: &[u32], at: At) -> Result<Outcome, Error> {
         self.batch.fill(set, indices.iter().map(|&i| i as usize));
         let Classifier { model, settings, ports, pool, parameters, training, batch, .. } = self;
-        let step = by_batch(training, indices.len(), |n| {
-            Step::training(model, &Settings { batch: Some(n), ..settings.clone() }, pool)
-        })?;
+        let step = by_batch(training, indices.len(), |n| Step::training(model, &Settings { batch: Some(n), ..settings.clone() }, pool))?;
         let mut inputs = vec![(ports.images.as_str(), Input::from(&batch.pixels[..])), (&ports.labels, Input::from(&batch.labels[..]))];
         // Which of these a step takes depends on the algorithm. Bits count: the seed and step number are written as i32.
         let scalars = [("lr", Input::from(at.lr as f32)), ("seed", Input::from(at.seed as i32)), ("step", Input::from(at.step as i32))];
@@ -124,9 +123,8 @@ impl Classifier {
             let indices = first..count.min(first + size);
             let Classifier { model, settings, ports, pool, parameters, looking, batch, .. } = self;
             batch.fill(set, indices.clone());
-            let step = by_batch(looking, indices.len(), |n| {
-                Step::evaluation(model, &Settings { batch: Some(n), ..settings.clone() }, pool)
-            })?;
+            let step =
+                by_batch(looking, indices.len(), |n| Step::evaluation(model, &Settings { batch: Some(n), ..settings.clone() }, pool))?;
             let mut inputs = vec![(ports.images.as_str(), Input::from(&batch.pixels[..]))];
             if step.program().input(&ports.labels).is_some() {
                 inputs.push((&ports.labels, Input::from(&batch.labels[..])));
@@ -178,10 +176,16 @@ impl Ports {
         };
         let of_batch = |p: &Port| p.order.first().is_some_and(|&a| Some(a) == program.batch);
         let inputs = || program.inputs.iter();
-        let images = one("input of numbers for each example, f32[N, ..]", named(&mut inputs(), &|p| of_batch(p) && p.dtype == DType::F32 && p.order.len() > 1))?;
+        let images = one(
+            "input of numbers for each example, f32[N, ..]",
+            named(&mut inputs(), &|p| of_batch(p) && p.dtype == DType::F32 && p.order.len() > 1),
+        )?;
         let labels = one("input of labels, i32[N]", named(&mut inputs(), &|p| of_batch(p) && p.dtype == DType::I32 && p.order.len() == 1))?;
         let outputs = &mut program.outputs.iter().map(|o| &o.port);
-        let prediction = one("output of scores for each class, f32[N, K]", named(outputs, &|p| of_batch(p) && p.dtype == DType::F32 && p.order.len() == 2))?;
+        let prediction = one(
+            "output of scores for each class, f32[N, K]",
+            named(outputs, &|p| of_batch(p) && p.dtype == DType::F32 && p.order.len() == 2),
+        )?;
         let loss = one("loss that is not local", program.losses.iter().filter(|l| l.local.is_none()).map(|l| l.name.clone()).collect())?;
         let each = |port: Option<&Port>| port.map_or(0, |p| per_example(&program, p));
         let pixels = each(program.input(&images).map(|i| &program.inputs[i as usize]));
@@ -256,7 +260,8 @@ mod tests {
                     loss one: cross_entropy[K](z, y);\n}\n";
         let model = Model::parse("m.pf", text).unwrap();
         let ports = Ports::of(&model, &Settings::new(Algorithm::Bp, 5)).unwrap();
-        let expected = Ports { images: "x".into(), labels: "y".into(), prediction: "scores".into(), loss: "one".into(), pixels: 6, classes: 4 };
+        let expected =
+            Ports { images: "x".into(), labels: "y".into(), prediction: "scores".into(), loss: "one".into(), pixels: 6, classes: 4 };
         assert_eq!(ports, expected);
     }
 

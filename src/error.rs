@@ -130,7 +130,8 @@ mod tests {
             let start = text.find(needle).expect("it is in the text") as u32;
             Span { file: 0, start, end: start + needle.len() as u32 }
         };
-        let mut diagnostic = Diagnostic::error("`sum` over D: the value f32[N] lacks it").at(at("sum[D](x)")).hint("sum over axes that the value has");
+        let mut diagnostic =
+            Diagnostic::error("`sum` over D: the value f32[N] lacks it").at(at("sum[D](x)")).hint("sum over axes that the value has");
         diagnostic.calls.push((at("f(x)"), "in `f`, called here".into()));
         let shown = wrong(text, diagnostic).render(false);
         for part in ["error: `sum` over D", "a.pf:5:11", "a.pf:3:9", "in `f`, called here", "hint: sum over axes"] {

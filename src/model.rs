@@ -46,7 +46,8 @@ impl Model {
         let mut sources = Sources::default();
         let own = sources.add(file, text);
         let shared = sources.add("lib.pf", LIBRARY);
-        let parsed = |text, file| parse::parse(text, file).map_err(|errors| Error::text(&sources, errors.into_iter().map(with_hint).collect()));
+        let parsed =
+            |text, file| parse::parse(text, file).map_err(|errors| Error::text(&sources, errors.into_iter().map(with_hint).collect()));
         let (module, library) = (parsed(text, own)?, parsed(LIBRARY, shared)?);
         let stem = Path::new(file).file_stem().map_or(file.into(), |s| s.to_string_lossy());
         Ok(Model { name: stem.into_owned(), module, library, sources })

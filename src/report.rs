@@ -123,7 +123,9 @@ fn loop_flops(loops: &Loops) -> u64 {
 fn count(insts: &[Inst]) -> u64 {
     let counts = insts.iter().filter(|inst| match inst.kind {
         InstKind::Prim(..) | InstKind::Reduce(..) => true,
-        InstKind::Const(_) | InstKind::Index(_) | InstKind::Load(_) | InstKind::Store(..) | InstKind::Keep(..) | InstKind::Recall(_) => false,
+        InstKind::Const(_) | InstKind::Index(_) | InstKind::Load(_) | InstKind::Store(..) | InstKind::Keep(..) | InstKind::Recall(_) => {
+            false
+        }
     });
     counts.count() as u64
 }
@@ -164,7 +166,11 @@ mod tests {
             lanes: Lanes::Row,
             scratch: vec![],
             sections: vec![
-                Section::Row(vec![inst(0, InstKind::Index(1)), inst(1, InstKind::Prim(Prim::Exp, vec![0])), inst(2, InstKind::Reduce(Reduction::Sum, 1))]),
+                Section::Row(vec![
+                    inst(0, InstKind::Index(1)),
+                    inst(1, InstKind::Prim(Prim::Exp, vec![0])),
+                    inst(2, InstKind::Reduce(Reduction::Sum, 1)),
+                ]),
                 Section::Once(vec![inst(3, InstKind::Prim(Prim::Log, vec![2]))]),
             ],
         };
@@ -173,7 +179,12 @@ mod tests {
         let launch = |kernel, args| Launch { kernel, args, stream: 0, part: 0 };
         let plan = Plan {
             name: "hand".into(),
-            buffers: vec![buffer("x", 60, Role::Input(0)), buffer("w", 90, Role::State(0)), buffer("y", 72, Role::Temp(0)), buffer("z", 4, Role::Output(0))],
+            buffers: vec![
+                buffer("x", 60, Role::Input(0)),
+                buffer("w", 90, Role::State(0)),
+                buffer("y", 72, Role::Temp(0)),
+                buffer("z", 4, Role::Output(0)),
+            ],
             kernels: vec![
                 kernel("product", vec![arg(Access::Read), arg(Access::Read), arg(Access::Write)], Body::Gemm(gemm)),
                 kernel("sums", vec![arg(Access::Read), arg(Access::ReadWrite)], Body::Loops(loops)),

@@ -367,7 +367,8 @@ mod tests {
 
     #[test]
     fn composite_axes_may_be_one() {
-        let (wants, fits) = ([128, 8, 4, 8, 4, 3], [vec![128, 32, 32, 3], vec![128, 8, 4, 8, 4, 3], vec![128, 64 * 16 * 3], vec![128 * 3072]]);
+        let (wants, fits) =
+            ([128, 8, 4, 8, 4, 3], [vec![128, 32, 32, 3], vec![128, 8, 4, 8, 4, 3], vec![128, 64 * 16 * 3], vec![128 * 3072]]);
         assert!(fits.iter().all(|got| same_shape(&wants, got)));
         for got in [vec![128, 3, 32, 32], vec![64, 32, 32, 3], vec![128, 32, 32], vec![], vec![128, 32, 32, 3, 2]] {
             assert!(!same_shape(&wants, &got), "{got:?}");

@@ -127,7 +127,8 @@ fn parameters_begin_as_the_model_says() {
         assert_eq!(zero, x.iter().all(|&x| x == 0.0), "{name}");
     }
     // All weights together: standard normal once divided by their deviation, min(2 / sqrt(fan-in), 0.1) = 0.1 at these sizes.
-    let weights = || parameters.iter().filter(|(name, _)| name.ends_with(".w") && !name.starts_with("momentum.") && !name.starts_with("cls."));
+    let weights =
+        || parameters.iter().filter(|(name, _)| name.ends_with(".w") && !name.starts_with("momentum.") && !name.starts_with("cls."));
     let x: Vec<f64> = weights().flat_map(|(_, view)| numbers(view)).map(|x| x / 0.1).collect();
     let (mean, square) = (x.iter().sum::<f64>() / x.len() as f64, x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64);
     let error = 1.0 / (x.len() as f64).sqrt();
@@ -190,7 +191,10 @@ fn tensors_that_do_not_fit_are_refused() {
     refused(&[("images", (&x).into()), ("lr", lr.into())], &["needs the input `labels`", "i32[N=4]"]);
     refused(&[("images", (&x).into()), ("labels", y.as_slice().into()), ("rate", lr.into())], &["no input `rate`", "images, labels, lr"]);
     refused(&[("images", (&three).into()), ("labels", y.as_slice().into()), ("lr", lr.into())], &["`images` is f32[N=4", "[3, 4, 4, 2]"]);
-    refused(&[("images", transposed.view().into()), ("labels", y.as_slice().into()), ("lr", lr.into())], &["`images`", "as_standard_layout"]);
+    refused(
+        &[("images", transposed.view().into()), ("labels", y.as_slice().into()), ("lr", lr.into())],
+        &["`images`", "as_standard_layout"],
+    );
     refused(&[("images", (&doubles).into()), ("labels", y.as_slice().into()), ("lr", lr.into())], &["`images` is f32, got f64"]);
     refused(&[("images", (&x).into()), ("labels", y[..3].into()), ("lr", lr.into())], &["`labels`", "4 elements, got 3"]);
     assert_eq!(parameters.get("block0.fc.w").map(numbers).unwrap(), before, "nothing was computed");
@@ -215,7 +219,10 @@ fn wrong_texts_are_told_with_their_places() {
     };
     assert!(message("pf 1\nmodel m(").contains("m.pf:2:"));
     let untrained = message("pf 1\naxis N, D = 3;\nmodel m(x: f32[N, D]) { param w: f32[D] = 1; loss sum[D](x * w); }\n");
-    assert!(untrained.contains("m.pf:3:") && untrained.contains("`w` reaches no `activity`") && untrained.contains("hint: "), "{untrained}");
+    assert!(
+        untrained.contains("m.pf:3:") && untrained.contains("`w` reaches no `activity`") && untrained.contains("hint: "),
+        "{untrained}"
+    );
     let silent = Model::parse("m.pf", "pf 1\naxis N;\nmodel m(x: f32[N]) { loss x; }\n").unwrap();
     let message = silent.evaluation(&Settings::new(Algorithm::Bp, 2)).unwrap_err().to_string();
     assert!(message.contains("declares no output"), "{message}");

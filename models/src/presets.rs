@@ -19,9 +19,30 @@ pub struct Preset {
 
 /// The five sizes of the paper's Table 2.
 pub const PRESETS: &[Preset] = &[
-    Preset { name: "S/1/1", sets: &sets([28, 28, 1], 1, 256, 1, 1, 10), image: [28, 28, 1], classes: 10, parameters: 271_892, ..LOCALMIXER },
-    Preset { name: "M/1/16", sets: &sets([28, 28, 1], 1, 512, 16, 1, 10), image: [28, 28, 1], classes: 10, parameters: 429_076, ..LOCALMIXER },
-    Preset { name: "M/8/16", sets: &sets([32, 32, 3], 8, 512, 16, 4, 10), image: [32, 32, 3], classes: 10, parameters: 918_770, ..LOCALMIXER },
+    Preset {
+        name: "S/1/1",
+        sets: &sets([28, 28, 1], 1, 256, 1, 1, 10),
+        image: [28, 28, 1],
+        classes: 10,
+        parameters: 271_892,
+        ..LOCALMIXER
+    },
+    Preset {
+        name: "M/1/16",
+        sets: &sets([28, 28, 1], 1, 512, 16, 1, 10),
+        image: [28, 28, 1],
+        classes: 10,
+        parameters: 429_076,
+        ..LOCALMIXER
+    },
+    Preset {
+        name: "M/8/16",
+        sets: &sets([32, 32, 3], 8, 512, 16, 4, 10),
+        image: [32, 32, 3],
+        classes: 10,
+        parameters: 918_770,
+        ..LOCALMIXER
+    },
     Preset {
         name: "L/8/64",
         sets: &sets([32, 32, 3], 8, 2048, 64, 4, 10),

@@ -100,7 +100,8 @@ fn describe(chosen: &Chosen, settings: &Settings, target: &str, step: &Step) -> 
     let program = step.program();
     let batch = program.batch.map_or(1, |a| program.axes.size(a));
     let title = format!("{}, {}, batch {batch}, {target}", chosen.title(), settings.passes.algorithm.name());
-    let mut text = format!("# {title}\n\nOne training step, counted from its plan. The same figures are in `{PLAN_JSON}` under `report`.\n\n");
+    let mut text =
+        format!("# {title}\n\nOne training step, counted from its plan. The same figures are in `{PLAN_JSON}` under `report`.\n\n");
     text += &markdown(&["of a step", "figure"], &figures(&report), 1);
 
     text += "\n## Kernels\n\nMost FLOPs first; all launches of a kernel together.\n\n";

@@ -120,12 +120,16 @@ fn read(name: &str) -> Result<Model, Failure> {
         Some(near) => format!("did you mean the built-in `{near}`?"),
         None => "give the path of a `.pf` file, or one of these names".to_string(),
     };
-    Err(Failure::wrong(format!("there is no file `{name}`, and no built-in model of that name: there are {}; hint: {hint}", names.join(", "))))
+    Err(Failure::wrong(format!(
+        "there is no file `{name}`, and no built-in model of that name: there are {}; hint: {hint}",
+        names.join(", ")
+    )))
 }
 
 fn preset(text: &str) -> Result<&'static Preset, String> {
     let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
-    presets::preset(text).ok_or_else(|| format!("no preset is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+    presets::preset(text)
+        .ok_or_else(|| format!("no preset is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
 }
 
 /// Algorithms of the paper that are still to come, and variants.

@@ -43,7 +43,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     if let Some(missing) = args.print_after.iter().find(|p| **p != INLINE && !passes.contains(p)) {
         let ran = passes.join(", ");
-        return Err(Failure::usage(format!("--print-after {missing}: the passes are {INLINE}, {ran}; hint: name one of these, or add it to -p")));
+        return Err(Failure::usage(format!(
+            "--print-after {missing}: the passes are {INLINE}, {ran}; hint: name one of these, or add it to -p"
+        )));
     }
 
     let start = Instant::now();

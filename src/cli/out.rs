@@ -18,7 +18,8 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// Columns, each as wide as its widest cell; `right` says which are numbers. No trailing blanks.
 pub fn table(rows: &[Vec<String>], right: &[bool]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().enumerate().map(|(c, cell)| {

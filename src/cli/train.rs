@@ -162,8 +162,15 @@ fn save(classifier: &Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failur
 }
 
 /// Puts a checkpoint's tensors in the place of the parameters, if it is one of this run.
-fn restore(classifier: &mut Classifier, checkpoint: &Checkpoint, path: &std::path::Path, purpose: Purpose, meta: &Meta) -> Result<(), Failure> {
-    let shapes: Vec<(String, Vec<usize>)> = classifier.parameters().iter().map(|(name, view)| (name.into(), view.shape().to_vec())).collect();
+fn restore(
+    classifier: &mut Classifier,
+    checkpoint: &Checkpoint,
+    path: &std::path::Path,
+    purpose: Purpose,
+    meta: &Meta,
+) -> Result<(), Failure> {
+    let shapes: Vec<(String, Vec<usize>)> =
+        classifier.parameters().iter().map(|(name, view)| (name.into(), view.shape().to_vec())).collect();
     checkpoint.check_matches(path, purpose, meta, &shapes)?;
     for tensor in &checkpoint.tensors {
         classifier.parameters_mut().set(&tensor.name, &tensor.data)?;
@@ -203,7 +210,10 @@ impl Plan {
         if let Some(meta) = stored {
             let own = model.model.is_none() && meta.model != DEFAULT_MODEL;
             if own && Model::built_in(&meta.model).is_none() {
-                return Err(Failure::usage(format!("the run is one of the model `{}`; hint: give its file: `train {}.pf --resume`", meta.model, meta.model)));
+                return Err(Failure::usage(format!(
+                    "the run is one of the model `{}`; hint: give its file: `train {}.pf --resume`",
+                    meta.model, meta.model
+                )));
             }
             model.model = model.model.or_else(|| Some(meta.model.clone()));
             model.preset = model.preset.or_else(|| meta.preset.as_deref().and_then(presets::preset));

@@ -105,7 +105,11 @@ fn nothing_of_the_users_is_overwritten() {
 fn both_models_and_every_algorithm() {
     let place = Place::new();
     for algorithm in ["bp", "lg-bp", "lg-fg-a"] {
-        for (model, sets) in [("tanh_mlp", vec![]), ("localmixer", vec!["--preset", "S/1/1"]), ("localmixer", vec!["--set", "channels=32", "--set", "groups=4", "--set", "norm=bn"])] {
+        for (model, sets) in [
+            ("tanh_mlp", vec![]),
+            ("localmixer", vec!["--preset", "S/1/1"]),
+            ("localmixer", vec!["--set", "channels=32", "--set", "groups=4", "--set", "norm=bn"]),
+        ] {
             let out = place.arg(&format!("{algorithm}-{model}-{}", sets.len()));
             succeeds(&[&["compile", model, "--batch", "4", "--algorithm", algorithm, "-o", &out], &sets[..]].concat());
         }

@@ -47,7 +47,11 @@ fn bad_models() {
     let place = Place::new();
     refused(&["opt", "localmixr"], 1, &["no file `localmixr`", "localmixer, tanh_mlp", "hint: did you mean the built-in `localmixer`?"]);
     refused(&["train", "tanh_mlp"], 1, &["`tanh_mlp` is no classifier", "hint: "]);
-    refused(&["opt", "localmixer", "--set", "group=4"], 1, &["`--set group=4`", "no size and no option called `group`", "hint: did you mean `groups`?"]);
+    refused(
+        &["opt", "localmixer", "--set", "group=4"],
+        1,
+        &["`--set group=4`", "no size and no option called `group`", "hint: did you mean `groups`?"],
+    );
     refused(
         &["opt", "localmixer", "--set", "groups=3"],
         1,
@@ -62,7 +66,11 @@ fn bad_models() {
     // A slip inside a called function: the message leads from it to the call.
     let text = "pf 1\naxis N, D = 4;\nmodel m(x: f32[N, D]) {\n    y = twice(sum[D](x));\n    loss y;\n}\nfn twice(x) { sum[D](x) * 2 }\n";
     fs::write(place.path("call.pf"), text).unwrap();
-    refused(&["opt", &place.arg("call.pf")], 1, &["call.pf:7:15", "does not depend on D", "call.pf:4:9", "in `twice`, called here", "hint: "]);
+    refused(
+        &["opt", &place.arg("call.pf")],
+        1,
+        &["call.pf:7:15", "does not depend on D", "call.pf:4:9", "in `twice`, called here", "hint: "],
+    );
     refused(&["compile", &place.arg("call.pf"), "-o", &place.arg("out")], 1, &["call.pf:7:15"]);
     assert_eq!(place.names(""), ["bytes.pf", "call.pf", "slip.pf"]);
 }
@@ -130,6 +138,6 @@ fn data_that_does_not_fit() {
     refused(
         &["train", "--preset", "M/8/16", "--data", &data, "-o", &output],
         1,
-        &["`data` has images of 28 x 28 x 1 = 784 numbers, but `images` of `localmixer` takes 3072", "hint: --preset S/1/1 or M/1/16"],
+        &["`data` has images of 28 x 28 x 1 = 784 numbers, but `localmixer.images` takes 3072", "hint: --preset S/1/1 or M/1/16"],
     );
 }

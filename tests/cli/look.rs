@@ -71,13 +71,16 @@ fn devices_say_what_runs_here() {
     let text = succeeds(&["devices"]);
     assert!(text.lines().any(|line| line.starts_with("cpu   runs  ")) && text.lines().any(|line| line.starts_with("cuda  no ")), "{text}");
     let json: Value = serde_json::from_str(&succeeds(&["devices", "--json"])).unwrap();
-    let runs: Vec<(&str, bool)> = json.as_array().unwrap().iter().map(|d| (d["backend"].as_str().unwrap(), d["runs"].as_bool().unwrap())).collect();
+    let runs: Vec<(&str, bool)> =
+        json.as_array().unwrap().iter().map(|d| (d["backend"].as_str().unwrap(), d["runs"].as_bool().unwrap())).collect();
     assert_eq!(runs, [("eval", true), ("cpu", true), ("wgsl", false), ("cuda", false)]);
 }
 
 #[test]
 fn bench_gives_its_figures_as_json() {
-    let json: Value = serde_json::from_str(&succeeds(&["bench", "--preset", "S/1/1", "--batch", "32", "--steps", "5", "--threads", "1", "--json"])).unwrap();
+    let json: Value =
+        serde_json::from_str(&succeeds(&["bench", "--preset", "S/1/1", "--batch", "32", "--steps", "5", "--threads", "1", "--json"]))
+            .unwrap();
     let text = |key: &str| json[key].as_str().unwrap_or_else(|| panic!("{key}: {json}")).to_string();
     assert_eq!(["model", "preset", "algorithm", "backend"].map(text), ["localmixer", "S/1/1", "lg-fg-a", "cpu"]);
     let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key}: {json}"));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::{Place, Ran, check_refused, pushforward, refused, run, succeeds};
 
 /// Arguments of a small run: S/1/1 on the place's data, into its folder `output`, and `more`.
-fn small<'a>(place: &Place, output: &str, more: &[&'a str]) -> Vec<String> {
+fn small(place: &Place, output: &str, more: &[&str]) -> Vec<String> {
     let (data, output) = (place.arg("data"), place.arg(output));
     let fixed = ["train", "--preset", "S/1/1", "--data", &data, "-o", &output].map(String::from);
     fixed.into_iter().chain(more.iter().map(|s| s.to_string())).collect()
@@ -182,7 +182,8 @@ fn an_existing_run_is_replaced_only_by_force() {
 #[test]
 fn folders_are_named_for_the_run() {
     let place = Place::with_images(200, 50);
-    let ran = pushforward(&["train", "--preset", "S/1/1", "--data", "data", "--epochs", "1", "--seed", "3"]).current_dir(place.path("")).output();
+    let ran =
+        pushforward(&["train", "--preset", "S/1/1", "--data", "data", "--epochs", "1", "--seed", "3"]).current_dir(place.path("")).output();
     let ran = Ran::of(ran.expect("the command starts"));
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert_eq!(place.names("runs"), ["localmixer-lg-fg-a-3"]);
@@ -199,10 +200,18 @@ fn a_checkpoint_of_another_run_is_refused() {
         fixed.into_iter().chain(more.iter().map(|s| s.to_string())).collect::<Vec<_>>()
     };
     let both = "belongs to another run";
-    refused(&strs(&resume(&["--preset", "M/1/16"])), 1, &[both, "preset: `S/1/1` in the file, `M/1/16` here", "tensor `block0.fc.w`", "hint: "]);
+    refused(
+        &strs(&resume(&["--preset", "M/1/16"])),
+        1,
+        &[both, "preset: `S/1/1` in the file, `M/1/16` here", "tensor `block0.fc.w`", "hint: "],
+    );
     refused(&strs(&resume(&["--algorithm", "bp"])), 1, &[both, "algorithm: `lg-fg-a` in the file, `bp` here"]);
     refused(&strs(&resume(&["--epochs", "2"])), 1, &[both, "epochs: `1` in the file, `2` here"]);
-    refused(&strs(&resume(&["--seed", "9", "--lr", "0.5"])), 1, &[both, "seed: `0` in the file, `9` here", "learning rate: `0.01` in the file, `0.5` here"]);
+    refused(
+        &strs(&resume(&["--seed", "9", "--lr", "0.5"])),
+        1,
+        &[both, "seed: `0` in the file, `9` here", "learning rate: `0.01` in the file, `0.5` here"],
+    );
     refused(&strs(&resume(&["--no-prune"])), 1, &[both, "flags: `none` in the file, `--no-prune` here"]);
     refused(&strs(&resume(&["--set", "norm=ln"])), 1, &[both, "sizes and options: `none` in the file, `norm=ln` here"]);
 
@@ -306,7 +315,8 @@ fn a_model_of_ones_own_trains() {
                 }\n";
     fs::write(place.path("perceptron.pf"), text).unwrap();
     let (model, data, output) = (place.arg("perceptron.pf"), place.arg("data"), place.arg("run"));
-    let out = succeeds(&["train", &model, "--set", "hidden=96", "--data", &data, "--epochs", "6", "--batch", "32", "--lr", "0.1", "-o", &output]);
+    let out =
+        succeeds(&["train", &model, "--set", "hidden=96", "--data", &data, "--epochs", "6", "--batch", "32", "--lr", "0.1", "-o", &output]);
     let (test, train) = errors(&out);
     assert!(test < 60.0 && train < 50.0, "{out}");
     assert_eq!(succeeds(&["train", &model, "--resume", "--data", &data, "-o", &output]), out);
