@@ -82,18 +82,19 @@ impl Classifier {
         Ok(Classifier { model, settings, ports, pool, parameters, training, looking: HashMap::new(), batch: Batch::default() })
     }
 
-    /// Whether a data set fits: images, labels, and enough of them for a batch. `hint` says what to do about images that do not.
-    pub fn check(&self, splits: &Splits, hint: impl FnOnce() -> String) -> Result<(), ClassifierError> {
-        let (set, ports) = (&splits.train, &self.ports);
+    /// Whether a data set fits a model: images, labels, and enough of them for a batch. `hint` says what to do about images that do not.
+    /// Nothing is compiled for it.
+    pub fn check(model: &Model, settings: &Settings, splits: &Splits, hint: impl FnOnce() -> String) -> Result<(), ClassifierError> {
+        let (set, ports) = (&splits.train, Ports::of(model, settings)?);
         let (pixels, data) = (set.pixels_per_image(), splits.name.clone());
         if pixels != ports.pixels {
             let DataSet { height, width, channels, .. } = *set;
             let image = format!("{height} x {width} x {channels} = {pixels} numbers");
-            let input = format!("{}.{}", self.model.name(), ports.images);
+            let input = format!("{}.{}", model.name(), ports.images);
             return Err(ClassifierError::Images { data, image, input, wants: ports.pixels, hint: hint() });
         }
         splits.check_classes(ports.classes)?;
-        match self.settings.batch {
+        match settings.batch {
             Some(batch) if batch > set.len() => Err(ClassifierError::Batch { batch, data, images: set.len() }),
             _ => Ok(()),
         }

@@ -18,7 +18,7 @@ pub enum Error {
     /// The model's text is wrong, or does not suit the algorithm.
     #[error("{0}")]
     Text(Wrong),
-    #[error("cannot read `{path}`: {source}")]
+    #[error("cannot read `{path}`: {source}; hint: a model is a text file, such as models/localmixer.pf")]
     Read { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Lower(#[from] LowerError),

@@ -88,6 +88,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
             Error::Text(wrong) => Failure::Wrong(wrong.render(colour())),
+            Error::Cpu(error) => error.into(),
             other => Failure::wrong(other),
         }
     }
@@ -95,7 +96,10 @@ impl From<Error> for Failure {
 
 impl From<CpuError> for Failure {
     fn from(error: CpuError) -> Failure {
-        Failure::wrong(error)
+        match error {
+            CpuError::Memory { .. } => Failure::Wrong(format!("{error}; hint: take a smaller --batch, or smaller sizes")),
+            other => Failure::wrong(other),
+        }
     }
 }
 

@@ -71,8 +71,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let splits = data::load(&source)?;
 
     let start = Instant::now();
+    Classifier::check(&plan.chosen.model, &plan.settings, &splits, || image_hint(&plan.chosen, &splits))?;
     let mut classifier = plan.classifier(args.threads)?;
-    classifier.check(&splits, || image_hint(&plan.chosen, &splits))?;
     let meta = plan.meta(&splits)?;
     let evaluate = args.resume && args.epochs == Some(0);
     if let Some(checkpoint) = &stored {

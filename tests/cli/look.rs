@@ -98,6 +98,12 @@ fn bench_gives_its_figures_as_json() {
     assert!(shown.contains("median of a step") && shown.contains("(3 steps"), "{shown}");
 }
 
+#[test]
+fn what_memory_cannot_hold_is_refused() {
+    let refused = |args: &[&str], parts: &[&str]| check_refused(run(args), 1, parts, args);
+    refused(&["bench", "--preset", "L/8/64", "--batch", "16777216", "--steps", "1"], &["no memory for", "hint: take a smaller --batch"]);
+}
+
 /// A reader that has gone is no error; a full disk is one.
 #[test]
 #[cfg(target_os = "linux")]
