@@ -26,7 +26,7 @@ fn temporaries(plan: &Plan) -> impl Iterator<Item = (&str, usize)> {
 fn every_preset_has_a_sound_plan() {
     for preset in PRESETS {
         for algorithm in Algorithm::ALL {
-            let plan = plan("localmixer", preset.sets, algorithm, 8);
+            let plan = plan("localmixer", &preset.sets, algorithm, 8);
             assert_eq!(verify::verify(&plan), Vec::<String>::new(), "{} {}", preset.name, algorithm.name());
         }
     }

@@ -7,63 +7,23 @@ pub struct Preset {
     pub name: &'static str,
     /// The model's name, among [`crate::MODELS`].
     pub model: &'static str,
-    pub sets: &'static [(&'static str, usize)],
-    /// Height, width and channels of the images.
-    pub image: [usize; 3],
-    pub classes: usize,
+    pub sets: [(&'static str, usize); 8],
     /// Trained numbers, all together.
     pub parameters: usize,
     /// What one step takes where nothing else is said: as much as memory and patience allow.
     pub batch: usize,
 }
 
-/// The five sizes of the paper's Table 2.
-pub const PRESETS: &[Preset] = &[
-    Preset {
-        name: "S/1/1",
-        sets: &sets([28, 28, 1], 1, 256, 1, 1, 10),
-        image: [28, 28, 1],
-        classes: 10,
-        parameters: 271_892,
-        ..LOCALMIXER
-    },
-    Preset {
-        name: "M/1/16",
-        sets: &sets([28, 28, 1], 1, 512, 16, 1, 10),
-        image: [28, 28, 1],
-        classes: 10,
-        parameters: 429_076,
-        ..LOCALMIXER
-    },
-    Preset {
-        name: "M/8/16",
-        sets: &sets([32, 32, 3], 8, 512, 16, 4, 10),
-        image: [32, 32, 3],
-        classes: 10,
-        parameters: 918_770,
-        ..LOCALMIXER
-    },
-    Preset {
-        name: "L/8/64",
-        sets: &sets([32, 32, 3], 8, 2048, 64, 4, 10),
-        image: [32, 32, 3],
-        classes: 10,
-        parameters: 13_074_674,
-        batch: 16,
-        ..LOCALMIXER
-    },
-    Preset {
-        name: "L/32/64",
-        sets: &sets([224, 224, 3], 32, 2048, 64, 4, 100),
-        image: [224, 224, 3],
-        classes: 100,
-        parameters: 17_335_796,
-        batch: 8,
-        ..LOCALMIXER
-    },
-];
+const MODEL: &str = "localmixer";
 
-const LOCALMIXER: Preset = Preset { name: "", model: "localmixer", sets: &[], image: [0; 3], classes: 0, parameters: 0, batch: 128 };
+/// The five sizes of the paper's Table 2: images, patches along a side, channels, groups, blocks, classes.
+pub const PRESETS: &[Preset] = &[
+    Preset { name: "S/1/1", model: MODEL, sets: sets([28, 28, 1], 1, 256, 1, 1, 10), parameters: 271_892, batch: 128 },
+    Preset { name: "M/1/16", model: MODEL, sets: sets([28, 28, 1], 1, 512, 16, 1, 10), parameters: 429_076, batch: 128 },
+    Preset { name: "M/8/16", model: MODEL, sets: sets([32, 32, 3], 8, 512, 16, 4, 10), parameters: 918_770, batch: 128 },
+    Preset { name: "L/8/64", model: MODEL, sets: sets([32, 32, 3], 8, 2048, 64, 4, 10), parameters: 13_074_674, batch: 16 },
+    Preset { name: "L/32/64", model: MODEL, sets: sets([224, 224, 3], 32, 2048, 64, 4, 100), parameters: 17_335_796, batch: 8 },
+];
 
 const fn sets(image: [usize; 3], grid: usize, channels: usize, groups: usize, blocks: usize, classes: usize) -> [(&'static str, usize); 8] {
     [
@@ -76,6 +36,19 @@ const fn sets(image: [usize; 3], grid: usize, channels: usize, groups: usize, bl
         ("blocks", blocks),
         ("classes", classes),
     ]
+}
+
+impl Preset {
+    /// Height, width and channels of the images that it is made for.
+    pub fn image(&self) -> [usize; 3] {
+        let [(_, height), (_, width), (_, channels), ..] = self.sets;
+        [height, width, channels]
+    }
+
+    pub fn classes(&self) -> usize {
+        let [.., (_, classes)] = self.sets;
+        classes
+    }
 }
 
 /// The preset of this name, whatever the case.
@@ -105,8 +78,8 @@ mod tests {
             assert!(program.params.iter().all(|p| p.port.dtype == DType::F32));
 
             let pixels: usize = program.shape(&program.inputs[0]).iter().skip(1).product();
-            assert_eq!(pixels, preset.image.iter().product::<usize>(), "{}", preset.name);
-            assert_eq!(program.shape(&program.output("logits").unwrap().port), [2, preset.classes], "{}", preset.name);
+            assert_eq!(pixels, preset.image().iter().product::<usize>(), "{}", preset.name);
+            assert_eq!(program.shape(&program.output("logits").unwrap().port), [2, preset.classes()], "{}", preset.name);
         }
     }
 

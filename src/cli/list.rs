@@ -35,10 +35,10 @@ fn list(what: What) -> String {
         What::Presets => {
             let head = row(&["name", "model", "parameters", "images", "classes", "sizes"]);
             let rows = PRESETS.iter().map(|p| {
-                let [height, width, channels] = p.image;
-                let sets: Vec<String> = p.sets[3..].iter().map(|(n, v)| format!("{n}={v}")).collect();
+                let [height, width, channels] = p.image();
+                let sets: Vec<String> = p.sets[3..7].iter().map(|(n, v)| format!("{n}={v}")).collect();
                 let image = format!("{height}x{width}x{channels}");
-                row(&[p.name, p.model, &thousands(p.parameters as u64), &image, &p.classes.to_string(), &sets.join(" ")])
+                row(&[p.name, p.model, &thousands(p.parameters as u64), &image, &p.classes().to_string(), &sets.join(" ")])
             });
             ("presets", [head].into_iter().chain(rows).collect(), &[false, false, true, true, true])
         }

@@ -306,7 +306,7 @@ fn default_path(args: &Args) -> PathBuf {
 fn image_hint(chosen: &Chosen, splits: &Splits) -> String {
     let set = &splits.train;
     let image = [set.height, set.width, set.channels];
-    let fitting: Vec<&str> = PRESETS.iter().filter(|p| p.model == chosen.model.name() && p.image == image).map(|p| p.name).collect();
+    let fitting: Vec<&str> = PRESETS.iter().filter(|p| p.model == chosen.model.name() && p.image() == image).map(|p| p.name).collect();
     match fitting.is_empty() {
         false => format!("--preset {}", fitting.join(" or ")),
         true => "set the sizes of the model's input with --set".into(),
