@@ -44,11 +44,6 @@ impl Axes {
         self.find(name).filter(|&a| self[a].size == size).or_else(|| self.add(name, size, Some(like)))
     }
 
-    /// The atom called `name` of that size that mirrors none, or a new one.
-    pub fn find_or_add_plain(&mut self, name: &str, size: usize) -> Option<AxisId> {
-        self.find(name).filter(|&a| self[a].size == size).or_else(|| self.add(name, size, None))
-    }
-
     pub fn find(&self, name: &str) -> Option<AxisId> {
         self.table.iter().position(|a| a.name == name).map(|i| AxisId(i as u8))
     }

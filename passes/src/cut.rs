@@ -18,7 +18,7 @@ pub fn run(program: &Program) -> Program {
         .collect();
     let mut new: HashMap<Value, Value> = HashMap::new();
     let mut marked: HashMap<Value, Value> = HashMap::new();
-    let mut losses: HashMap<Value, Value> = HashMap::new();
+    let mut losses: HashMap<(Value, Value), Value> = HashMap::new();
     let mut out = rebuild(program, |b, v, args| {
         let y = b.copy(program, v, args);
         let mut seen = y;
@@ -35,14 +35,14 @@ pub fn run(program: &Program) -> Program {
                 let clone = b.copy(program, u, &args);
                 own.insert(u, clone);
             }
-            losses.insert(v, own[&v]);
+            losses.insert((*at, v), own[&v]);
         }
         seen
     });
     for (mark, old) in out.losses.iter_mut().zip(&program.losses) {
         if let (Some(local), Some(before)) = (&mut mark.local, &old.local) {
             local.at = marked[&before.at];
-            mark.value = losses[&old.value];
+            mark.value = losses[&(before.at, old.value)];
         }
     }
     crate::dce::run(&out)

@@ -4,8 +4,8 @@
 use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{Builder, Diagnostic, Op, Program, Value};
 
+use crate::border::input;
 use crate::jvp::{self, Tangent};
-use crate::perturb::input;
 use crate::transpose::{filled, vjp};
 use crate::util::{expand, zeros};
 
@@ -13,7 +13,7 @@ pub fn jvp(program: &Program) -> Result<Program, Vec<Diagnostic>> {
     let mut b = Builder::new(program.clone());
     let mut request = jvp::Request { roots: program.outputs.iter().map(|o| o.value).collect(), ..Default::default() };
     for (v, port) in sources(program) {
-        let d = input(&mut b, Port { name: format!("d.{}", port.name), ..port });
+        let d = input(&mut b, Port { name: format!("d.{}", port.name), ..port })?;
         request.seeds.insert(v, d);
     }
     let tangents = jvp::append(&mut b, &request)?;
@@ -35,7 +35,7 @@ pub fn transpose(program: &Program) -> Result<Program, Vec<Diagnostic>> {
     let mut b = Builder::new(program.clone());
     let mut roots = Vec::new();
     for out in program.outputs.iter().filter(|o| o.port.dtype.is_float()) {
-        roots.push((out.value, input(&mut b, Port { name: format!("ct.{}", out.port.name), ..out.port.clone() })));
+        roots.push((out.value, input(&mut b, Port { name: format!("ct.{}", out.port.name), ..out.port.clone() })?));
     }
     let sources = sources(program);
     let wrt: Vec<Value> = sources.iter().map(|s| s.0).collect();

@@ -1,20 +1,29 @@
 //! fold: normal forms by construction, once derivatives are taken. Marks go; a select with equal branches is its branch; a mask made of
 //! deltas sinks to the outside of linear ops; a sum under a delta is a renaming; bound axes go by their original's name. The replicated
 //! loss, written out as one copy for each patch and group, loses its copies here, because what they share becomes equal and what they do
-//! not share stands under a delta. No rule knows a loss.
+//! not share stands under a delta. No rule knows a loss. While a program still has losses, derivatives may come: then marks stay, and so do
+//! the types of marked values.
 //!
 //! Equal in real numbers; where a masked-out factor is infinite or NaN, and in the signs of zeros, results may differ. Read [`make`] first.
 
 use std::collections::HashMap;
 
 use pushforward_ir::axis::AxisId;
-use pushforward_ir::program::rebuild;
+use pushforward_ir::program::{Loss, rebuild};
 use pushforward_ir::{AxisSet, Builder, Op, Program, Value};
 
 use crate::util::{Renames, expand, rename_op};
 
 pub fn run(program: &Program) -> Program {
-    let folded = rebuild(program, |b, v, args| make(b, program.op(v), args));
+    let marks = |l: &Loss| [Some(l.value), l.local.as_ref().map(|m| m.at), l.local.as_ref().and_then(|m| m.copies)];
+    let marked: Vec<Value> = program.losses.iter().flat_map(marks).flatten().collect();
+    let folded = rebuild(program, |b, v, args| match program.op(v) {
+        Op::StopGradient | Op::Activity(_) if program.losses.is_empty() => args[0],
+        op => {
+            let y = make(b, op, args);
+            if marked.contains(&v) { expand(b, y, program.axes_of(v)) } else { y }
+        }
+    });
     // A value that turns out constant along an axis loses it; at the border it is written out again.
     let mut outputs = folded.outputs.clone();
     let mut b = Builder::new(folded);
@@ -25,10 +34,9 @@ pub fn run(program: &Program) -> Program {
     crate::dce::run(&b.finish())
 }
 
-/// `op(x..)` in normal form; operands are in normal form.
+/// `op(x..)` in normal form; operands are in normal form, and may have lost axes along which they are constant.
 fn make(b: &mut Builder, op: &Op, x: &[Value]) -> Value {
     match op {
-        Op::StopGradient | Op::Activity(_) => x[0],
         Op::Select if x[1] == x[2] => x[1],
         // A mask under another select goes outside.
         Op::Select => match masked(b, x[1]) {
@@ -68,8 +76,8 @@ fn make(b: &mut Builder, op: &Op, x: &[Value]) -> Value {
         },
         Op::Sum(over) | Op::Contract(over) => reduce(b, x, *over),
         Op::Max(over) => {
-            let (x, over) = canonical_bound(b, x, *over);
-            b.op(Op::Max(over), &x)
+            let (x, over) = canonical_bound(b, x, *over & b.axes_of(x[0]));
+            if over.is_empty() { x[0] } else { b.op(Op::Max(over), &x) }
         }
         Op::Rename(pairs) => match masked(b, x[0]) {
             Some((mask, inner)) if pairs.iter().all(|(from, to)| !b.axes_of(mask).contains(*from) && !b.axes_of(mask).contains(*to)) => {
@@ -79,8 +87,18 @@ fn make(b: &mut Builder, op: &Op, x: &[Value]) -> Value {
             _ => renamed(b, x[0], pairs),
         },
         Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => b.op(op.clone(), x),
-        Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Window(_) | Op::Gather(_) => b.op(op.clone(), x),
+        // Outside of its axis a read gives 0, so it is not constant along it even if its operand is.
+        Op::Window(affine) => {
+            let table = expand(b, x[0], AxisSet::of([affine.axis]));
+            b.op(op.clone(), &[table])
+        }
+        Op::Gather(axis) => {
+            let table = expand(b, x[0], AxisSet::of([*axis]));
+            b.op(op.clone(), &[table, x[1]])
+        }
+        Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => b.op(op.clone(), x),
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => b.op(op.clone(), x),
+        Op::StopGradient | Op::Activity(_) => b.op(op.clone(), x),
     }
 }
 
@@ -144,23 +162,16 @@ fn reduce(b: &mut Builder, x: &[Value], over: AxisSet) -> Value {
         let (x, over) = canonical_bound(b, x, over);
         return b.contract(&sorted(x), over);
     };
-    let mut factors = factors;
-    let mut over = over;
-    let (mut outside, mut inside) = (Vec::new(), Vec::new());
-    for pair in pairs(b.program(), mask).expect("a mask is made of deltas") {
-        let bound = if over.contains(pair.1) { Some((pair.1, pair.0)) } else { over.contains(pair.0).then_some(pair) };
-        let Some((bound, free)) = bound else {
-            outside.push(pair);
-            continue;
-        };
-        // sum over `bound` of delta(free, bound) f = f with `free` for `bound`, unless f depends on both.
-        if factors.iter().any(|&f| b.axes_of(f).contains(bound) && b.axes_of(f).contains(free)) {
-            inside.push(pair);
-            continue;
-        }
+    let (mut factors, mut over) = (factors, over);
+    let mut equal = pairs(b.program(), mask).expect("a mask is made of deltas");
+    // sum over `bound` of delta(free, bound) f = f with `free` for `bound`, unless a factor depends on both.
+    while let Some((bound, free)) = equal.iter().find_map(|&pair| removable(b, &factors, over, pair)) {
         factors = factors.iter().map(|&f| substitute(b, f, bound, free)).collect();
         over = over.without(bound);
+        let now = |a: AxisId| if a == bound { free } else { a };
+        equal = equal.iter().map(|&(l, r)| (now(l), now(r))).filter(|(l, r)| l != r).collect();
     }
+    let (inside, outside): (Vec<_>, Vec<_>) = equal.into_iter().partition(|&(l, r)| over.contains(l) || over.contains(r));
     if let Some(mask) = conjunction(b, &inside) {
         factors[0] = under(b, mask, factors[0]);
     }
@@ -170,6 +181,13 @@ fn reduce(b: &mut Builder, x: &[Value], over: AxisSet) -> Value {
         Some(mask) => under(b, mask, y),
         None => y,
     }
+}
+
+/// A summed axis of `pair` and the one that can stand for it.
+fn removable(b: &Builder, factors: &[Value], over: AxisSet, (l, r): (AxisId, AxisId)) -> Option<(AxisId, AxisId)> {
+    let apart = factors.iter().all(|&f| !(b.axes_of(f).contains(l) && b.axes_of(f).contains(r)));
+    let (bound, free) = if over.contains(r) { (r, l) } else { (l, r) };
+    (apart && over.contains(bound)).then_some((bound, free))
 }
 
 fn conjunction(b: &mut Builder, pairs: &[(AxisId, AxisId)]) -> Option<Value> {
@@ -215,16 +233,19 @@ fn push_down(b: &mut Builder, v: Value, from: AxisId, to: AxisId, done: &mut Has
         return y;
     }
     let node = b.program().node(v).clone();
+    // Everywhere else the operands go by the new name, and so does the op.
+    let again = |b: &mut Builder, done: &mut HashMap<Value, Value>| {
+        let args: Vec<Value> = node.args.iter().map(|&a| push_down(b, a, from, to, done)).collect();
+        b.op(rename_op(&node.op, &Renames::from([(from, to)])), &args)
+    };
     let y = match &node.op {
         Op::Rename(_) | Op::Input(_) | Op::Param(_) | Op::Normal(_) | Op::Seed(_) => renamed(b, v, &[(from, to)]),
         // `to` is bound inside: stop here rather than capture it.
         Op::Sum(over) | Op::Max(over) | Op::Contract(over) if over.contains(to) => renamed(b, v, &[(from, to)]),
-        Op::Window(_) | Op::Gather(_) => renamed(b, v, &[(from, to)]),
-        _ => {
-            let args: Vec<Value> = node.args.iter().map(|&a| push_down(b, a, from, to, done)).collect();
-            let map = Renames::from([(from, to)]);
-            b.op(rename_op(&node.op, &map), &args)
-        }
+        Op::Window(_) | Op::Gather(_) | Op::StopGradient | Op::Activity(_) => renamed(b, v, &[(from, to)]),
+        Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Sum(_) | Op::Max(_) | Op::Contract(_) | Op::Select | Op::Cast(_) => again(b, done),
+        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => again(b, done),
+        Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => again(b, done),
     };
     done.insert(v, y);
     y

@@ -7,9 +7,9 @@ use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{Builder, Diagnostic, Program, Value};
 
 use crate::algorithm::Options;
-use crate::perturb::{output, param_values};
+use crate::border::output;
 use crate::transpose::{filled, vjp};
-use crate::util::mean;
+use crate::util::{mean, param_values};
 
 /// One term of what is minimised.
 pub struct Objective {

@@ -1,10 +1,10 @@
 //! jvp: forward-mode derivatives, symbolically. One rule per op, in [`rule`]; structural zeros are a variant, not a tensor of zeros; several
-//! directions are one more axis on tangents and share the primal. It is linear algebra on the program: no noise, no estimator.
+//! directions are one more axis on tangents and share the primal. It is linear algebra on the program and knows no estimator: noise is one
+//! more tangent that the caller hands in. Read [`append`] first; which ops have no rule says [`has_rule`].
 
 use std::collections::HashMap;
 
-use pushforward_ir::op::Affine;
-use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Op, Program, Value, verify};
+use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value, verify};
 
 use crate::util::expand;
 
@@ -56,55 +56,25 @@ pub struct Request<'a> {
 /// Appends the tangent program and returns the roots' tangents. An op without a rule on a differentiable path from a seed to a root is an
 /// error; all of them are listed.
 pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Diagnostic>> {
-    let program = b.program();
-    let count = program.nodes.len();
-    let seeded = |v: Value| request.seeds.contains_key(&v);
-    let ends = |v: Value| !seeded(v) && (is_end(program.op(v)) || request.blocked.is_some_and(|blocked| blocked(v)));
-    // Forwards: what depends on a seed or on noise.
-    let mut moves = vec![false; count];
-    for v in program.values() {
-        let noisy = request.noise.contains_key(&v);
-        let moved = !ends(v) && differentiable(program, v).any(|a| moves[a.0 as usize]);
-        moves[v.0 as usize] = seeded(v) || noisy || moved;
-    }
-    // Backwards: what a root depends on, along such values only.
-    let mut wanted = vec![false; count];
-    request.roots.iter().for_each(|r| wanted[r.0 as usize] = true);
-    for v in program.values().rev() {
-        if wanted[v.0 as usize] && moves[v.0 as usize] && !seeded(v) {
-            for a in differentiable(program, v) {
-                wanted[a.0 as usize] |= moves[a.0 as usize];
-            }
-        }
-    }
-    let path: Vec<Value> = program.values().filter(|v| wanted[v.0 as usize] && moves[v.0 as usize]).collect();
-    let missing: Vec<Diagnostic> = path
-        .iter()
-        .filter(|&&v| !seeded(v) && matches!(program.op(v), Op::Max(_)))
-        .map(|&v| {
-            verify::origin_diagnostic(
-                program,
-                v,
-                format!("`{}` has no derivative rule, and a derivative is wanted through it", program.op(v).name()),
-            )
-            .hint("take it out of the differentiated path with `stop_gradient`, or write it with other ops")
-        })
-        .collect();
-    if !missing.is_empty() {
-        return Err(missing);
-    }
-    let mut tangents = vec![Tangent::Zero; count];
-    for v in path {
+    let blocked = request.blocked.unwrap_or(&|_| false);
+    let route = Route {
+        seeds: &|v| request.seeds.contains_key(&v),
+        noise: &|v| request.noise.contains_key(&v),
+        roots: &request.roots,
+        blocked,
+    };
+    refuse(b.program(), route.without_rule(b.program()))?;
+    let mut tangents = vec![Tangent::Zero; b.program().nodes.len()];
+    for v in route.path(b.program()) {
         let node = b.program().node(v).clone();
         b.origin = node.origin;
         let t = match request.seeds.get(&v) {
             Some(&seed) => Tangent::Value(seed),
             None => {
                 // Beside noise, nothing passes a blocked value.
-                let stays = is_end(&node.op) || request.blocked.is_some_and(|blocked| blocked(v));
+                let stays = is_end(&node.op) || blocked(v);
                 let operands: Vec<Tangent> = node.args.iter().map(|a| if stays { Tangent::Zero } else { tangents[a.0 as usize] }).collect();
-                let t =
-                    if operands.iter().all(|t| *t == Tangent::Zero) { Tangent::Zero } else { rule(b, &node.op, &node.args, v, &operands) };
+                let t = if operands.iter().all(|t| *t == Tangent::Zero) { Tangent::Zero } else { rule(b, &node.op, &node.args, v, &operands) };
                 match request.noise.get(&v) {
                     Some(&noise) => t.plus(b, Tangent::Value(noise)),
                     None => t,
@@ -116,6 +86,60 @@ pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Di
     Ok(request.roots.iter().map(|r| tangents[r.0 as usize]).collect())
 }
 
+/// From where to where derivatives are taken.
+pub struct Route<'a> {
+    /// Values that move whatever their operands do.
+    pub seeds: &'a dyn Fn(Value) -> bool,
+    /// Values that move beside their operands.
+    pub noise: &'a dyn Fn(Value) -> bool,
+    pub roots: &'a [Value],
+    /// Values past which operands move nothing (beside stop-gradients).
+    pub blocked: &'a dyn Fn(Value) -> bool,
+}
+
+impl Route<'_> {
+    /// Values on a differentiable way from what moves to a root, operands first.
+    fn path(&self, program: &Program) -> Vec<Value> {
+        let ends = |v: Value| is_end(program.op(v)) || (self.blocked)(v);
+        // Forwards: what depends on a seed or on noise.
+        let mut moves = vec![false; program.nodes.len()];
+        for v in program.values() {
+            let moved = !ends(v) && differentiable(program, v).any(|a| moves[a.0 as usize]);
+            moves[v.0 as usize] = (self.seeds)(v) || (self.noise)(v) || moved;
+        }
+        // Backwards: what a root depends on, along such values only.
+        let mut wanted = vec![false; program.nodes.len()];
+        self.roots.iter().for_each(|r| wanted[r.0 as usize] = moves[r.0 as usize]);
+        for v in program.values().rev().filter(|&v| !(self.seeds)(v) && !ends(v)) {
+            if wanted[v.0 as usize] {
+                differentiable(program, v).for_each(|a| wanted[a.0 as usize] |= moves[a.0 as usize]);
+            }
+        }
+        program.values().filter(|v| wanted[v.0 as usize]).collect()
+    }
+
+    /// Values on the way whose op has no rule.
+    pub fn without_rule(&self, program: &Program) -> Vec<Value> {
+        self.path(program).into_iter().filter(|&v| !(self.seeds)(v) && !has_rule(program.op(v))).collect()
+    }
+}
+
+/// One error for each place in the text from which one of `missing` comes: clones of a value have its place.
+pub fn refuse(program: &Program, mut missing: Vec<Value>) -> Result<(), Vec<Diagnostic>> {
+    missing.sort_unstable();
+    let mut errors: Vec<Diagnostic> = Vec::new();
+    for v in missing {
+        let message = format!("`{}` has no derivative rule, and a derivative is wanted through it", program.op(v).name());
+        let error = verify::origin_diagnostic(program, v, message)
+            .hint("take it out of the differentiated path with `stop_gradient`, or write it with other ops");
+        let place = |d: &Diagnostic| d.place.as_ref().map(|p| p.0);
+        if error.place.is_none() || !errors.iter().any(|e| place(e) == place(&error) && e.calls == error.calls) {
+            errors.push(error);
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
 /// Whether derivatives of either mode end at an op.
 pub fn is_end(op: &Op) -> bool {
     matches!(op, Op::StopGradient)
@@ -125,6 +149,19 @@ pub fn is_end(op: &Op) -> bool {
 pub fn differentiable(program: &Program, v: Value) -> impl Iterator<Item = Value> {
     let float = program.ty(v).dtype.is_float();
     program.args(v).iter().copied().filter(move |&a| float && program.ty(a).dtype.is_float())
+}
+
+/// Whether [`rule`] has one for `op`. One that has none may stand beside what is differentiated, or behind a stop-gradient.
+pub fn has_rule(op: &Op) -> bool {
+    match op {
+        // Where several elements are largest there is no derivative, and a choice among them would be this compiler's, not the model's.
+        Op::Max(_) => false,
+        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => true,
+        Op::Select | Op::Cast(_) | Op::Sum(_) | Op::Contract(_) | Op::Rename(_) | Op::Window(_) | Op::Gather(_) => true,
+        Op::Activity(_) | Op::StopGradient => true,
+        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => true,
+        Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => true,
+    }
 }
 
 /// Tangent of `y = op(x..)`; `y` is passed so that rules can reuse it. At least one operand's tangent is not zero.
@@ -221,22 +258,10 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent]) -> Tang
         }),
         Op::Activity(_) => dx[0],
         Op::StopGradient => Tangent::Zero,
-        Op::Max(_) => unreachable!("reported as missing before any rule runs"),
-        // No floats go in or none come out, so no tangent reaches them.
+        Op::Max(_) => unreachable!("`has_rule` refuses it before any rule runs"),
+        // No floats go in or none come out: their tangents are zero.
         Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => Tangent::Zero,
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => Tangent::Zero,
     }
 }
 
-/// The condition that a window reads position `i` of its axis: for each i along the axis and each index of the terms.
-pub(crate) fn window_hits(b: &mut Builder, affine: &Affine) -> Value {
-    let mut position = b.constant(affine.offset as f64, DType::I32);
-    for &(factor, axis) in &affine.terms {
-        let i = b.op(Op::Iota(axis), &[]);
-        let f = b.constant(factor as f64, DType::I32);
-        let term = b.op(Op::Mul, &[i, f]);
-        position = b.op(Op::Add, &[position, term]);
-    }
-    let along = b.op(Op::Iota(affine.axis), &[]);
-    b.op(Op::Eq, &[along, position])
-}

@@ -8,24 +8,31 @@ use std::collections::HashMap;
 
 use pushforward_ir::axis::AxisId;
 use pushforward_ir::op::Noise;
-use pushforward_ir::program::{Output, Port};
-use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Op, Program, Value, verify};
+use pushforward_ir::program::Port;
+use pushforward_ir::{Builder, DType, Diagnostic, Op, Program, Value, verify};
 
 use crate::algorithm::{NoiseSource, Options};
+use crate::border::{input, output, scalar_input};
 use crate::gradient::{Objective, exact_gradients, objectives, output_gradients, output_losses};
-use crate::jvp::{self, Tangent};
-use crate::reach::{multiplier, reach};
+use crate::jvp::{self, Route, Tangent, differentiable, refuse};
+use crate::reach::{self, Held, multiplier, reach};
 use crate::transpose::vjp;
-use crate::util::activities;
+use crate::util::{activities, param_values};
 use crate::{DIRECTION, dce, prune};
 
 pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnostic>> {
+    run_by(program, options, &reach::held)
+}
+
+/// The pass, with reach by another rule: to study what a wider one costs in variance and a narrower one in bias.
+pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Result<Program, Vec<Diagnostic>> {
     let program = dce::run(program);
     let acts = activities(&program);
-    check_parameters(&program, &acts)?;
-    let mut b = Builder::new(program.clone());
     let losses = objectives(&program);
     let roots: Vec<Value> = losses.iter().map(|l| l.replicated).collect();
+    check_parameters(&program, &acts, &losses)?;
+    check_rules(&program, &acts, &losses)?;
+    let mut b = Builder::new(program.clone());
 
     // Noise, masked where a ReLU is shut.
     let noises = place(&mut b, &acts, options)?;
@@ -43,15 +50,14 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     }
 
     // One forward-mode pass for all noise at once, and the multipliers.
-    let request =
-        jvp::Request { noise: acts.iter().copied().zip(masked.iter().copied()).collect(), roots: roots.clone(), ..Default::default() };
+    let request = jvp::Request { noise: acts.iter().copied().zip(masked.iter().copied()).collect(), roots: roots.clone(), ..Default::default() };
     let tangents = jvp::append(&mut b, &request)?;
     let derivatives: Vec<Option<Value>> = tangents.iter().zip(&losses).map(|(t, l)| Some(b.scale(t.value()?, l.weight))).collect();
     let mut products = Vec::new();
     for (&a, &u) in acts.iter().zip(&masked) {
         b.origin = program.node(a).origin;
-        if let Some(g) = product(&mut b, &program, a, u, &losses, &roots, &derivatives, options.directions) {
-            products.push((program.args(a)[0], g));
+        if let Some(g) = product(&mut b, &program, a, u, &reach(&program, a, &roots, rule), &losses, &derivatives) {
+            products.push((program.args(a)[0], b.scale(g, 1.0 / options.directions as f64)));
         }
     }
 
@@ -73,17 +79,17 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
 
 /// The noise of every activity: generated, or an input `anoise.<activity>` that the caller hands in.
 fn place(b: &mut Builder, acts: &[Value], options: &Options) -> Result<Vec<Value>, Vec<Diagnostic>> {
+    let refused = |message: String, hint: &str| vec![Diagnostic::error(message).hint(hint)];
     let direction = match options.directions {
+        0 => return Err(refused("an estimate needs at least one direction".into(), "ask for 1 direction or more")),
         1 => None,
-        k => Some(
-            b.program_mut()
-                .axes
-                .find_or_add_plain(DIRECTION, k)
-                .ok_or_else(|| vec![Diagnostic::error("no axis is left for directions")])?,
-        ),
+        _ if b.program().axes.find(DIRECTION).is_some() => {
+            return Err(refused(format!("the model has an axis `{DIRECTION}`, the name of the axis of tangent directions"), "give it another name"));
+        }
+        k => Some(b.program_mut().axes.add(DIRECTION, k, None).ok_or_else(|| refused("no axis is left for directions".into(), "the program uses too many axes"))?),
     };
     let state = match options.noise {
-        NoiseSource::Generated => Some((scalar_input(b, "seed"), scalar_input(b, "step"))),
+        NoiseSource::Generated => Some((scalar_input(b, "seed", DType::I32)?, scalar_input(b, "step", DType::I32)?)),
         NoiseSource::Given => None,
     };
     let mut noises = Vec::new();
@@ -97,59 +103,35 @@ fn place(b: &mut Builder, acts: &[Value], options: &Options) -> Result<Vec<Value
                 let noise = Noise { stream: stream as u32, order, direction, dtype: node.ty.dtype };
                 b.op(Op::Normal(Box::new(noise)), &[seed, step])
             }
-            None => input(b, Port { name: format!("anoise.{name}"), dtype: node.ty.dtype, order }),
+            None => input(b, Port { name: format!("anoise.{name}"), dtype: node.ty.dtype, order })?,
         });
     }
     Ok(noises)
 }
 
-pub(crate) fn input(b: &mut Builder, port: Port) -> Value {
-    let index = match b.program().input(&port.name) {
-        Some(index) => index,
-        None => {
-            b.program_mut().inputs.push(port);
-            b.program().inputs.len() as u32 - 1
-        }
-    };
-    b.op(Op::Input(index), &[])
-}
-
-fn scalar_input(b: &mut Builder, name: &str) -> Value {
-    input(b, Port { name: name.into(), dtype: DType::I32, order: Vec::new() })
-}
-
-/// `u * (sum of the derivatives in reach)`, the mean over directions: an estimate of the gradient at the activity. `None`: no loss in reach.
-#[allow(clippy::too_many_arguments)]
+/// `u * (sum of the derivatives in reach)`, summed over directions: an estimate of the gradient at the activity. `None`: no loss in reach.
 fn product(
     b: &mut Builder,
     program: &Program,
     activity: Value,
     noise: Value,
+    reached: &[Option<Held>],
     losses: &[Objective],
-    roots: &[Value],
     derivatives: &[Option<Value>],
-    directions: usize,
 ) -> Option<Value> {
     let mut total: Option<Value> = None;
-    for ((held, loss), derivative) in reach(program, activity, roots).iter().zip(losses).zip(derivatives) {
+    for ((held, loss), derivative) in reached.iter().zip(losses).zip(derivatives) {
         let (Some(held), Some(derivative)) = (held, derivative) else { continue };
         let m = multiplier(b, *derivative, program.axes_of(loss.replicated), held);
         total = Some(total.map_or(m, |t| b.op(Op::Add, &[t, m])));
     }
     let g = b.op(Op::Mul, &[total?, noise]);
-    let extra = b.axes_of(g) - program.axes_of(activity);
-    let g = b.sum(g, extra);
-    Some(b.scale(g, 1.0 / directions as f64))
+    let directions = b.axes_of(g) - program.axes_of(activity);
+    Some(b.sum(g, directions))
 }
 
-/// The `param` values among `wanted` that the program uses.
-pub(crate) fn param_values(program: &Program, wanted: &[u32]) -> (Vec<u32>, Vec<Value>) {
-    let value = |i: u32| program.values().find(|&v| *program.op(v) == Op::Param(i));
-    wanted.iter().filter_map(|&i| Some((i, value(i)?))).unzip()
-}
-
-/// Every parameter that is not exact must reach an activity, and must reach no loss but through one.
-fn check_parameters(program: &Program, acts: &[Value]) -> Result<(), Vec<Diagnostic>> {
+/// Every parameter that is not exact must move an activity, and must move no loss but through one.
+fn check_parameters(program: &Program, acts: &[Value], losses: &[Objective]) -> Result<(), Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let stops = |v: Value| matches!(program.op(v), Op::Activity(_) | Op::StopGradient);
     for v in program.values() {
@@ -159,22 +141,37 @@ fn check_parameters(program: &Program, acts: &[Value]) -> Result<(), Vec<Diagnos
             continue;
         }
         let name = &param.port.name;
-        let below = program.depends(&[v], stops);
-        let perturbed = acts.iter().any(|&a| program.args(a).iter().any(|x| below[x.0 as usize]));
-        let leak = program.losses.iter().find(|l| {
-            let copies = l.local.as_ref().and_then(|m| m.copies);
-            [Some(l.value), copies].into_iter().flatten().any(|x| below[x.0 as usize])
-        });
+        // What the parameter moves, not looking past activities.
+        let mut moves = vec![false; program.nodes.len()];
+        moves[v.0 as usize] = true;
+        for u in program.values().filter(|&u| !stops(u)) {
+            moves[u.0 as usize] |= differentiable(program, u).any(|a| moves[a.0 as usize]);
+        }
+        let perturbed = acts.iter().any(|&a| program.args(a).iter().any(|x| moves[x.0 as usize]));
+        let leak = losses.iter().find(|l| moves[l.value.0 as usize] || moves[l.replicated.0 as usize]);
         let message = match (perturbed, leak) {
             (true, None) => continue,
             (false, _) => format!("the parameter `{name}` reaches no `activity`, and it is not marked `exact`: nothing would train it"),
-            (true, Some(l)) => {
-                format!("the parameter `{name}` reaches the loss `{}` on a way without an `activity`: its estimate would be wrong", l.name)
-            }
+            (true, Some(l)) => format!("the parameter `{name}` reaches the loss `{}` on a way without an `activity`: its estimate would be wrong", l.name),
         };
         errors.push(verify::origin_diagnostic(program, v, message).hint("put an `activity(..)` behind its layer, or write `exact param`"));
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// All derivatives that are going to be taken have rules: forwards from the noise to the losses, backwards from the activities to their
+/// parameters and from the losses to exact ones. Checked at once, for one list of all that is missing.
+fn check_rules(program: &Program, acts: &[Value], losses: &[Objective]) -> Result<(), Vec<Diagnostic>> {
+    let param = |v: Value, exact: bool| matches!(program.op(v), Op::Param(i) if program.params[*i as usize].exact == exact);
+    let (replicated, conventional): (Vec<Value>, Vec<Value>) = losses.iter().map(|l| (l.replicated, l.value)).unzip();
+    let perturbed: Vec<Value> = acts.iter().map(|&a| program.args(a)[0]).collect();
+    let (nothing, activity) = (|_: Value| false, |v: Value| acts.contains(&v));
+    let routes = [
+        Route { seeds: &nothing, noise: &activity, roots: &replicated, blocked: &nothing },
+        Route { seeds: &|v| param(v, false), noise: &nothing, roots: &perturbed, blocked: &activity },
+        Route { seeds: &|v| param(v, true), noise: &nothing, roots: &conventional, blocked: &nothing },
+    ];
+    refuse(program, routes.iter().flat_map(|r| r.without_rule(program)).collect())
 }
 
 /// For every local loss: `<name>` and `d.<name>`, weighted as in the objective.
@@ -187,11 +184,4 @@ fn report(b: &mut Builder, losses: &[Objective], tangents: &[Tangent]) {
             output(b, format!("d.{}", loss.name), d, b.axes_of(loss.replicated));
         }
     }
-}
-
-/// Adds an output in canonical axis order, filled up to `axes`.
-pub(crate) fn output(b: &mut Builder, name: String, v: Value, axes: AxisSet) {
-    let v = crate::util::expand(b, v, axes);
-    let (ty, order) = (b.ty(v), b.program().axes.in_order(b.axes_of(v)));
-    b.program_mut().outputs.push(Output { port: Port { name, dtype: ty.dtype, order }, value: v });
 }

@@ -17,10 +17,11 @@ pub fn mask(b: &mut Builder, activity: Value) -> Option<Value> {
         }
         let mut users = users(program, v);
         let (Some(user), None) = (users.next(), users.next()) else { return None };
+        // What lies between must map zeros of the ReLU back to single elements of the activity.
         match program.op(user) {
             Op::Relu => break v,
-            Op::Add | Op::Sub | Op::Neg if program.axes_of(user) == program.axes_of(v) => {}
             Op::Rename(pairs) => renames.push(pairs.clone()),
+            op if matches!(op, Op::Add | Op::Sub | Op::Neg) && program.axes_of(user) == program.axes_of(v) => {}
             _ => return None,
         }
         v = user;

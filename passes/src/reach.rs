@@ -12,19 +12,26 @@ use crate::jvp::differentiable;
 /// Where one perturbed value arrives: for each of its axes, the names that hold it.
 pub type Held = HashMap<AxisId, AxisSet>;
 
-/// For each of `targets`, how the perturbed value `source` reaches it; `None` if it does not.
-pub fn reach(program: &Program, source: Value, targets: &[Value]) -> Vec<Option<Held>> {
+/// The same, axis by axis in the order of their ids.
+pub type Names = Vec<AxisSet>;
+
+/// How a value holds the source's axes, from how values before it do. `None`: no differentiable path.
+pub type Rule<'a> = dyn Fn(&Program, Value, &[Option<Names>]) -> Option<Names> + 'a;
+
+/// For each of `targets`, how the perturbed value `source` reaches it by `rule`, which is [`held`] unless someone studies another; `None` if it
+/// does not.
+pub fn reach(program: &Program, source: Value, targets: &[Value], rule: &Rule) -> Vec<Option<Held>> {
     let axes: Vec<AxisId> = program.axes_of(source).iter().collect();
-    let mut state: Vec<Option<Vec<AxisSet>>> = vec![None; program.nodes.len()];
+    let mut state: Vec<Option<Names>> = vec![None; program.nodes.len()];
     for v in program.values() {
         state[v.0 as usize] =
-            if v == source { Some(axes.iter().map(|&a| AxisSet::of([a])).collect()) } else { step(program, v, &state, axes.len()) };
+            if v == source { Some(axes.iter().map(|&a| AxisSet::of([a])).collect()) } else { rule(program, v, &state) };
     }
     targets.iter().map(|t| Some(axes.iter().copied().zip(state[t.0 as usize].clone()?).collect())).collect()
 }
 
-/// How `v` holds the source's axes, from how its operands do. `None`: no differentiable path.
-fn step(program: &Program, v: Value, state: &[Option<Vec<AxisSet>>], count: usize) -> Option<Vec<AxisSet>> {
+/// The rule: one arm for each op.
+pub fn held(program: &Program, v: Value, state: &[Option<Names>]) -> Option<Names> {
     let at = |a: Value| state[a.0 as usize].as_ref();
     let args = program.args(v);
     if !differentiable(program, v).any(|a| at(a).is_some()) {
@@ -33,20 +40,18 @@ fn step(program: &Program, v: Value, state: &[Option<Vec<AxisSet>>], count: usiz
     let each = |f: &dyn Fn(AxisSet) -> AxisSet, x: Value| at(x).map(|s| s.iter().map(|&h| f(h)).collect::<Vec<_>>());
     match program.op(v) {
         Op::StopGradient => None,
-        Op::Add | Op::Sub | Op::Mul | Op::Div => Some(intersect(args.iter().filter_map(|&a| at(a).cloned()), count)),
-        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => {
-            at(args[0]).cloned()
-        }
+        Op::Add | Op::Sub | Op::Mul | Op::Div => intersect(args.iter().filter_map(|&a| at(a).cloned())),
+        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => at(args[0]).cloned(),
         // Where the condition is a comparison of two axes, the branch taken under it holds both names.
         Op::Select => {
             let pairs = deltas(program, args[0]);
             let then = each(&|h| close(h, &pairs), args[1]);
             let other = at(args[2]).cloned();
-            Some(intersect(then.into_iter().chain(other), count))
+            intersect(then.into_iter().chain(other))
         }
         Op::Sum(over) | Op::Max(over) => each(&|h| h - *over, args[0]),
         Op::Contract(over) => {
-            let joint = intersect(args.iter().filter_map(|&a| at(a).cloned()), count);
+            let joint = intersect(args.iter().filter_map(|&a| at(a).cloned()))?;
             Some(joint.into_iter().map(|h| h - *over).collect())
         }
         Op::Rename(pairs) => {
@@ -62,9 +67,8 @@ fn step(program: &Program, v: Value, state: &[Option<Vec<AxisSet>>], count: usiz
 }
 
 /// A value that joins several dependent operands holds an axis only under names that all of them hold it under.
-fn intersect(states: impl Iterator<Item = Vec<AxisSet>>, count: usize) -> Vec<AxisSet> {
-    let joint = states.reduce(|l, r| l.into_iter().zip(r).map(|(l, r)| l & r).collect());
-    joint.unwrap_or_else(|| vec![AxisSet::EMPTY; count])
+fn intersect(states: impl Iterator<Item = Names>) -> Option<Names> {
+    states.reduce(|l, r| l.into_iter().zip(r).map(|(l, r)| l & r).collect())
 }
 
 /// Pairs of axes that a condition requires to be equal.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use pushforward_ir::program::Local;
 use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value, verify};
 
-use crate::util::{Renames, rename_op, slice};
+use crate::util::{Renames, mirror, rename_op, slice};
 
 pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
     let mut b = Builder::new(program.clone());
@@ -47,15 +47,7 @@ fn copies(b: &mut Builder, program: &Program, local: &Local, loss: Value) -> Opt
     let used = values.iter().flat_map(|v| program.args(*v).iter().chain([v])).fold(AxisSet::EMPTY, |s, &v| s | program.axes_of(v));
     let mut map = Renames::new();
     for axis in local.along.iter() {
-        let mut name = format!("{}'", program.axes[axis].name);
-        let fresh = loop {
-            let fresh = b.program_mut().axes.find_or_add_like(&name, axis)?;
-            if !used.contains(fresh) {
-                break fresh;
-            }
-            name.push('\'');
-        };
-        map.insert(axis, fresh);
+        map.insert(axis, mirror(b, axis, used)?);
     }
     let pairs: Vec<_> = local.along.iter().map(|a| (a, map[&a])).collect();
     b.origin = program.node(local.at).origin;

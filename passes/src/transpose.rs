@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 
-use pushforward_ir::op::Class;
-use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Value};
+use pushforward_ir::axis::AxisId;
+use pushforward_ir::op::{Affine, Class};
+use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Op, Value, verify};
 
-use crate::jvp::{self, Tangent, window_hits};
+use crate::jvp::{self, Tangent};
+use crate::util::mirror;
 
 /// Sum over `roots` of (cotangent * derivative of the root) with respect to `wrt`; `None` where nothing arrives. Derivatives end at values
 /// for which `blocked` holds. A result may lack axes of its value: it is constant along them.
@@ -37,11 +39,15 @@ pub fn vjp(
             add(b, &mut starts, t, c);
         }
     }
-    Ok(transpose(b, starts, &seeds))
+    transpose(b, starts, &seeds)
 }
 
 /// Cotangents of `seeds`, given cotangents of values that are linear in them.
-fn transpose(b: &mut Builder, mut cotangents: HashMap<Value, Value>, seeds: &[Value]) -> Vec<Option<Value>> {
+fn transpose(
+    b: &mut Builder,
+    mut cotangents: HashMap<Value, Value>,
+    seeds: &[Value],
+) -> Result<Vec<Option<Value>>, Vec<Diagnostic>> {
     let linear = b.program().depends(seeds, |v| is_condition(b, v));
     let order: Vec<Value> = b.program().values().rev().filter(|v| linear[v.0 as usize]).collect();
     for v in order {
@@ -53,12 +59,13 @@ fn transpose(b: &mut Builder, mut cotangents: HashMap<Value, Value>, seeds: &[Va
         b.origin = node.origin;
         for (i, &a) in node.args.iter().enumerate() {
             if linear[a.0 as usize] {
-                let part = rule(b, &node.op, &node.args, i, v, c);
+                let part = rule(b, &node.op, &node.args, i, v, c)
+                    .ok_or_else(|| vec![verify::origin_diagnostic(b.program(), v, NO_AXES).hint("the program uses too many axes")])?;
                 add(b, &mut cotangents, a, part);
             }
         }
     }
-    seeds.iter().map(|s| cotangents.get(s).copied()).collect()
+    Ok(seeds.iter().map(|s| cotangents.get(s).copied()).collect())
 }
 
 fn is_condition(b: &Builder, v: Value) -> bool {
@@ -73,10 +80,12 @@ fn add(b: &mut Builder, cotangents: &mut HashMap<Value, Value>, to: Value, part:
     cotangents.insert(to, total);
 }
 
-/// What the cotangent `c` of `r = op(x..)` gives to operand `i`, in which `r` is linear.
-fn rule(b: &mut Builder, op: &Op, x: &[Value], i: usize, r: Value, c: Value) -> Value {
+const NO_AXES: &str = "no axis is left for the derivative of this";
+
+/// What the cotangent `c` of `r = op(x..)` gives to operand `i`, in which `r` is linear. `None` when the program's axes are used up.
+fn rule(b: &mut Builder, op: &Op, x: &[Value], i: usize, r: Value, c: Value) -> Option<Value> {
     let lost = b.axes_of(r) - b.axes_of(x[i]);
-    match op {
+    Some(match op {
         Op::Add => b.sum(c, lost),
         Op::Sub if i == 0 => b.sum(c, lost),
         Op::Sub | Op::Neg => {
@@ -111,23 +120,44 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], i: usize, r: Value, c: Value) -> 
         }
         // Every position gathers what was read from it.
         Op::Window(affine) => {
-            let hits = window_hits(b, affine);
-            let zero = b.constant(0.0, b.ty(c).dtype);
-            let part = b.op(Op::Select, &[hits, c, zero]);
-            b.sum(part, affine.terms.iter().map(|t| t.1).collect())
+            let position = position(b, affine);
+            scatter(b, c, position, affine.axis, affine.terms.iter().map(|t| t.1).collect())?
         }
-        Op::Gather(axis) => {
-            let along = b.op(Op::Iota(*axis), &[]);
-            let hits = b.op(Op::Eq, &[along, x[1]]);
-            let zero = b.constant(0.0, b.ty(c).dtype);
-            let part = b.op(Op::Select, &[hits, c, zero]);
-            b.sum(part, lost)
-        }
+        Op::Gather(axis) => scatter(b, c, x[1], *axis, b.axes_of(x[1]) - b.axes_of(x[0]).without(*axis))?,
         Op::Activity(_) => c,
         Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => no_tangent(op),
         Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) | Op::StopGradient => no_tangent(op),
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => no_tangent(op),
+    })
+}
+
+/// The positions along its axis that a window reads.
+fn position(b: &mut Builder, affine: &Affine) -> Value {
+    let mut position = b.constant(affine.offset as f64, DType::I32);
+    for &(factor, axis) in &affine.terms {
+        let i = b.op(Op::Iota(axis), &[]);
+        let f = b.constant(factor as f64, DType::I32);
+        let term = b.op(Op::Mul, &[i, f]);
+        position = b.op(Op::Add, &[position, term]);
     }
+    position
+}
+
+/// Every place along `axis` gets the sum over `over` of those elements of `c` whose `position` it is.
+fn scatter(b: &mut Builder, c: Value, position: Value, axis: AxisId, over: AxisSet) -> Option<Value> {
+    let (mut c, mut position, mut over) = (c, position, over);
+    // What was read may go by the name of what it was read from (`window[B = 2 - B]`): not the same axis here.
+    if over.contains(axis) {
+        let other = mirror(b, axis, b.axes_of(c) | b.axes_of(position) | over)?;
+        c = b.rename(c, &[(axis, other)]);
+        position = b.rename(position, &[(axis, other)]);
+        over = over.without(axis).with(other);
+    }
+    let along = b.op(Op::Iota(axis), &[]);
+    let hits = b.op(Op::Eq, &[along, position]);
+    let zero = b.constant(0.0, b.ty(c).dtype);
+    let part = b.op(Op::Select, &[hits, c, zero]);
+    Some(b.sum(part, over))
 }
 
 fn no_tangent(op: &Op) -> ! {

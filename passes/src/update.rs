@@ -2,16 +2,16 @@
 //! of `w` and of its momentum: `v = momentum * v + (g + decay * w); w = w - lr * v`, decay only where the parameter says so.
 
 use pushforward_ir::program::{Init, Output, ParamDecl, Port};
-use pushforward_ir::{Builder, Op, Program};
+use pushforward_ir::{Builder, Diagnostic, Op, Program};
 
-use crate::algorithm::Options;
+use crate::algorithm::{Options, float_of};
 use crate::gradient::GRADIENT;
-use crate::perturb::input;
+use crate::border::scalar_input;
 
 /// Prefix of the parameters that hold momentum.
 pub const MOMENTUM: &str = "momentum.";
 
-pub fn run(program: &Program, options: &Options) -> Program {
+pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnostic>> {
     let mut b = Builder::new(program.clone());
     let outputs = std::mem::take(&mut b.program_mut().outputs);
     for out in outputs {
@@ -21,7 +21,10 @@ pub fn run(program: &Program, options: &Options) -> Program {
         };
         let decl = program.params[index as usize].clone();
         let dtype = decl.port.dtype;
-        let lr = input(&mut b, Port { name: "lr".into(), dtype, order: Vec::new() });
+        let mut lr = scalar_input(&mut b, "lr", float_of(program))?;
+        if b.ty(lr).dtype != dtype {
+            lr = b.op(Op::Cast(dtype), &[lr]);
+        }
         let w = b.op(Op::Param(index), &[]);
         let mut g = out.value;
         if decl.decay && options.weight_decay != 0.0 {
@@ -41,5 +44,5 @@ pub fn run(program: &Program, options: &Options) -> Program {
         let new = b.op(Op::Sub, &[w, move_by]);
         b.program_mut().outputs.push(Output { port: decl.port, value: new });
     }
-    crate::dce::run(&b.finish())
+    Ok(crate::dce::run(&b.finish()))
 }

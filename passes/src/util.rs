@@ -24,6 +24,19 @@ pub fn zeros(b: &mut Builder, dtype: DType, axes: AxisSet) -> Value {
     expand(b, zero, axes)
 }
 
+/// An axis of the size of `axis` that is none of `avoid`: `P'` for `P`, with more primes as long as that is taken. `None` when the program's
+/// axes are used up.
+pub fn mirror(b: &mut Builder, axis: AxisId, avoid: AxisSet) -> Option<AxisId> {
+    let mut name = b.program().axes[axis].name.clone();
+    loop {
+        name.push('\'');
+        let mirror = b.program_mut().axes.find_or_add_like(&name, axis)?;
+        if !avoid.contains(mirror) {
+            return Some(mirror);
+        }
+    }
+}
+
 /// Axes under other names.
 pub type Renames = HashMap<AxisId, AxisId>;
 
@@ -49,6 +62,12 @@ pub fn mean(b: &mut Builder, x: Value) -> Value {
     let count = b.program().axes.count(axes);
     let total = b.sum(x, axes);
     b.scale(total, 1.0 / count as f64)
+}
+
+/// The `param` values among `wanted` that the program uses.
+pub fn param_values(program: &Program, wanted: &[u32]) -> (Vec<u32>, Vec<Value>) {
+    let value = |i: u32| program.values().find(|&v| *program.op(v) == Op::Param(i));
+    wanted.iter().filter_map(|&i| Some((i, value(i)?))).unzip()
 }
 
 /// All `activity` values of a program.

@@ -1,0 +1,157 @@
+//! Translation validation: passes that change no value are run on whole programs, before and after, on ordinary numbers and on hard ones: zeros
+//! (ReLU ties, norms of nothing), denormals, large. What a pass says of its arithmetic in the table is what is asked of it here.
+
+use std::collections::HashMap;
+
+use pushforward_ir::eval::{Inputs, Tensor, run_values};
+use pushforward_ir::{DType, Program, Value};
+use pushforward_passes::table::{Arithmetic, find};
+use pushforward_passes::update::MOMENTUM;
+use pushforward_passes::{Algorithm, NoiseSource, Options};
+
+use crate::graphs::graph;
+use crate::support::{LOCALMIXER, Random, SMALL_MIXER, assert_near, evaluated, inlined, passed, tensors};
+
+/// Kinds of numbers.
+const KINDS: &[(&str, fn(f64) -> f64)] = &[
+    ("ordinary", |x| x),
+    ("zeros", |_| 0.0),
+    ("ties", |x| if x > 0.0 { 0.0 } else { x }),
+    ("denormal", |x| x * 1e-310),
+    ("large", |x| x * 1e6),
+    ("huge", |x| x * 1e160),
+];
+
+fn of_kind(inputs: &Inputs, kind: fn(f64) -> f64) -> Inputs {
+    let mut inputs = inputs.clone();
+    inputs.values_mut().filter(|t| t.dtype.is_float()).for_each(|t| t.data.iter_mut().for_each(|x| *x = kind(*x)));
+    inputs
+}
+
+fn mixer(norm: &str) -> Program {
+    let sets: Vec<(&str, &str)> = SMALL_MIXER.iter().copied().chain([("norm", norm)]).collect();
+    inlined(LOCALMIXER, &sets, 3, DType::F64)
+}
+
+/// Outputs and marked losses.
+fn observed(program: &Program, inputs: &Inputs) -> HashMap<String, Tensor> {
+    let mut all = evaluated(program, inputs);
+    let values: Vec<Value> = program.losses.iter().map(|l| l.value).collect();
+    let tensors = run_values(program, inputs, &values).expect("the losses can be evaluated");
+    all.extend(program.losses.iter().map(|l| l.name.clone()).zip(tensors));
+    all
+}
+
+fn assert_same_bits(what: &str, got: &HashMap<String, Tensor>, expected: &HashMap<String, Tensor>) {
+    assert!(expected.len() > 1, "{what}: nothing is compared");
+    for (name, tensor) in expected {
+        assert!(got.get(name).is_some_and(|t| t.same_bits(tensor)), "{what}: `{name}` has other bits");
+    }
+}
+
+#[test]
+fn cut_and_replicate_and_dce_keep_every_bit() {
+    let options = Options::new(Algorithm::LgFgA);
+    for norm in ["local", "ln", "bn"] {
+        let before = mixer(norm);
+        let inputs = tensors(&before, &mut Random::new(21));
+        for names in [&["cut"][..], &["replicate"], &["cut", "replicate"], &["dce"], &["cut", "replicate", "dce"]] {
+            let after = passed(before.clone(), names, &options);
+            for (kind, number) in KINDS {
+                let inputs = of_kind(&inputs, *number);
+                assert_same_bits(&format!("{names:?}, norm {norm}, {kind}"), &observed(&after, &inputs), &observed(&before, &inputs));
+            }
+        }
+    }
+}
+
+/// Equations 4 and 5: every copy of a loss is the loss.
+#[test]
+fn the_copies_of_a_loss_are_the_loss() {
+    let program = passed(mixer("local"), &["cut", "replicate"], &Options::new(Algorithm::LgFgA));
+    let inputs = tensors(&program, &mut Random::new(22));
+    let mut count = 0;
+    for loss in &program.losses {
+        let Some(copies) = loss.local.as_ref().and_then(|m| m.copies) else { continue };
+        let values = run_values(&program, &inputs, &[loss.value, copies]).expect("the losses can be evaluated");
+        let (one, all) = (&values[0], &values[1]);
+        assert!(all.data.len() == one.data.len() * 8, "four patches, two groups");
+        let strides = all.data.len() / one.data.len();
+        for (i, x) in all.data.iter().enumerate() {
+            assert_eq!(*x, one.data[i / strides], "{}", loss.name);
+        }
+        count += 1;
+    }
+    assert_eq!(count, 2);
+}
+
+#[test]
+fn fold_and_dce_keep_training_steps() {
+    for algorithm in Algorithm::ALL {
+        for norm in ["local", "ln", "bn"] {
+            let options = Options { noise: NoiseSource::Given, directions: 2, report_local: true, ..Options::new(algorithm) };
+            let names: Vec<&str> = algorithm.passes().iter().copied().take_while(|&n| n != "fold").collect();
+            let before = passed(mixer(norm), &names, &options);
+            let after = passed(before.clone(), &["fold", "dce"], &options);
+            let inputs = tensors(&before, &mut Random::new(23));
+            for (kind, number) in KINDS.iter().filter(|k| k.0 != "huge") {
+                let inputs = of_kind(&inputs, *number);
+                let what = format!("{}, norm {norm}, {kind}", algorithm.name());
+                assert_near(&what, &evaluated(&after, &inputs), &evaluated(&before, &inputs), 1e-10, 1e-280);
+            }
+        }
+    }
+}
+
+/// Graphs and their derivatives: deltas, windows, selects, sums in any combination.
+#[test]
+fn fold_keeps_random_graphs() {
+    for seed in 0..500 {
+        let mut random = Random::new(70_000 + seed);
+        let program = graph(&mut random);
+        let options = Options::new(Algorithm::Bp);
+        for before in [program.clone(), passed(program.clone(), &["jvp"], &options), passed(program.clone(), &["transpose"], &options)] {
+            let after = passed(before.clone(), &["fold"], &options);
+            let inputs = tensors(&before, &mut random);
+            let what = format!("graph {seed}\n{}\nfolded:\n{}", before.to_text(), after.to_text());
+            assert_near(&what, &evaluated(&after, &inputs), &evaluated(&before, &inputs), 1e-11, 1e-13);
+        }
+    }
+}
+
+/// `v = 0.9 v + (g + 1e-4 w); w = w - lr v`, decay on weights only; what is no gradient stays.
+#[test]
+fn update_is_stochastic_gradient_descent() {
+    let options = Options::new(Algorithm::Bp);
+    let before = passed(mixer("local"), &["gradient"], &options);
+    let after = passed(before.clone(), &["update"], &options);
+    let inputs = tensors(&after, &mut Random::new(24));
+    let (gradients, updated) = (evaluated(&before, &inputs), evaluated(&after, &inputs));
+    let mut expected = HashMap::new();
+    for param in &before.params {
+        let name = &param.port.name;
+        let (w, v, g) = (&inputs[name], &inputs[&format!("{MOMENTUM}{name}")], &gradients[&format!("grad.{name}")]);
+        let decay = if param.decay { 1e-4 } else { 0.0 };
+        assert_eq!(param.decay, name.ends_with(".w"), "LocalMixer decays its weights alone");
+        let mut new = (v.clone(), w.clone());
+        for i in 0..w.data.len() {
+            new.0.data[i] = 0.9 * v.data[i] + (g.data[i] + decay * w.data[i]);
+            new.1.data[i] = w.data[i] - 0.1 * new.0.data[i];
+        }
+        expected.insert(format!("{MOMENTUM}{name}"), new.0);
+        expected.insert(name.clone(), new.1);
+    }
+    expected.extend(gradients.into_iter().filter(|(n, _)| !n.starts_with("grad.")));
+    assert!(expected.contains_key("logits") && expected.contains_key("loss"));
+    assert_near("update", &updated, &expected, 1e-15, 1e-18);
+    assert_eq!(updated.len(), expected.len(), "nothing else comes out");
+}
+
+#[test]
+fn the_table_says_what_is_asked_here() {
+    for (name, arithmetic) in
+        [("cut", Arithmetic::Exact), ("dce", Arithmetic::Exact), ("replicate", Arithmetic::Adds), ("fold", Arithmetic::Masked)]
+    {
+        assert_eq!(find(name).expect("a pass").arithmetic, arithmetic, "{name}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Every algorithm on every model, LocalMixer being one of many: all passes run and are verified, the evaluator and the CPU agree on every output of
+//! the step, and training lowers the loss. Models are files in `tests/corpus/models`; a new one is a new file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use pushforward_ir::eval::{Inputs, Tensor};
+use pushforward_ir::{DType, Program};
+use pushforward_passes::{Algorithm, NoiseSource, Options, perturb, reach};
+
+use crate::support::{LOCALMIXER, Random, SMALL_MIXER, TANH_MLP, assert_near, evaluated, inlined, on_cpu, passed, tensors};
+
+const BATCH: usize = 5;
+
+/// Name, text, sizes.
+fn models() -> Vec<(String, String, Vec<(&'static str, &'static str)>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/models");
+    let mut models = vec![
+        ("localmixer".into(), LOCALMIXER.into(), SMALL_MIXER.to_vec()),
+        ("tanh_mlp".into(), TANH_MLP.into(), vec![("outputs", "2")]),
+    ];
+    for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+        let path = entry.expect("a folder can be read").path();
+        let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
+        models.push((name, fs::read_to_string(&path).expect("models are text"), Vec::new()));
+    }
+    models.sort();
+    assert!(models.len() >= 8, "only {} models: the walker lost some", models.len());
+    models
+}
+
+fn float(text: &str, sets: &[(&str, &str)], float: DType) -> Program {
+    inlined(text, sets, BATCH, float)
+}
+
+#[test]
+fn evaluator_and_cpu_agree_on_steps_of_all_models() {
+    for (name, text, sets) in models() {
+        let program = float(&text, &sets, DType::F32);
+        for algorithm in Algorithm::ALL {
+            for directions in if algorithm == Algorithm::LgFgA { vec![1, 3] } else { vec![1] } {
+                let options = Options { directions, report_local: true, ..Options::new(algorithm) };
+                let step = passed(program.clone(), algorithm.passes(), &options);
+                let inputs = tensors(&step, &mut Random::new(11));
+                let what = format!("{name}, {}, {directions} directions", algorithm.name());
+                assert_near(&what, &on_cpu(&step, &inputs, true, 2), &evaluated(&step, &inputs), 2e-5, 2e-6);
+            }
+        }
+    }
+}
+
+/// The same step in f64 has the same passes, and a tolerance in which nothing can hide.
+#[test]
+fn evaluator_and_cpu_agree_in_f64() {
+    for (name, text, sets) in models() {
+        let program = float(&text, &sets, DType::F64);
+        for algorithm in Algorithm::ALL {
+            let step = passed(program.clone(), algorithm.passes(), &Options { noise: NoiseSource::Given, ..Options::new(algorithm) });
+            let inputs = tensors(&step, &mut Random::new(12));
+            let what = format!("{name}, {}", algorithm.name());
+            assert_near(&what, &on_cpu(&step, &inputs, true, 1), &evaluated(&step, &inputs), 1e-11, 1e-13);
+        }
+    }
+}
+
+/// In expectation, LG-FG-A is LG-BP on all of them.
+#[test]
+fn estimates_are_unbiased_on_all_models() {
+    for (name, text, sets) in models() {
+        let program = inlined(&text, &sets, 3, DType::F64);
+        let inputs = tensors(&program, &mut Random::new(13));
+        let exact = crate::unbiased::gradients(&crate::unbiased::exact(&program, Algorithm::LgBp), &inputs);
+        let expectation = crate::unbiased::expectation(&program, &inputs, true, &reach::held);
+        assert_near(&name, &expectation, &exact, 1e-9, 1e-11);
+    }
+}
+
+#[test]
+fn a_step_of_bp_lowers_the_loss() {
+    for (name, text, sets) in models() {
+        let program = float(&text, &sets, DType::F64);
+        let options = Options { momentum: 0.0, weight_decay: 0.0, ..Options::new(Algorithm::Bp) };
+        let step = passed(program.clone(), Algorithm::Bp.passes(), &options);
+        let mut inputs = tensors(&step, &mut Random::new(14));
+        inputs.insert("lr".into(), Tensor::scalar(DType::F64, 0.01));
+        let (before, next) = after(&step, &inputs, &program);
+        let (last, _) = after(&step, &next, &program);
+        assert!(last < before, "{name}: the loss went from {before} to {last}");
+    }
+}
+
+/// The sum of the conventional losses, and what the next step starts from.
+fn after(step: &Program, inputs: &Inputs, program: &Program) -> (f64, Inputs) {
+    let out: HashMap<String, Tensor> = evaluated(step, inputs);
+    let losses = program.losses.iter().filter(|l| l.local.is_none());
+    let total = losses.map(|l| out[&l.name].item().expect("a loss is reported as a scalar")).sum();
+    let mut next = inputs.clone();
+    next.extend(out.into_iter().filter(|(n, _)| step.param(n).is_some()));
+    (total, next)
+}
+
+#[test]
+fn a_model_without_local_losses_is_left_as_it_is() {
+    let program = inlined(TANH_MLP, &[], BATCH, DType::F32);
+    let options = Options::new(Algorithm::LgFgA);
+    let replicated = passed(program.clone(), &["replicate"], &options);
+    assert_eq!(replicated.to_text(), program.to_text());
+    assert!(perturb::run(&replicated, &options).is_ok());
+}

@@ -1,0 +1,22 @@
+//! What passes, and the plan and back end after them, are held to, beyond what a golden file can say: derivatives against differences, estimates
+//! against gradients, reach against brute force, every pass on models that no one had in mind, whole programs against the evaluator.
+//!
+//! | file | shows that |
+//! |---|---|
+//! | `derivatives.rs` | every op's jvp is its difference quotient, and its transpose is the jvp's |
+//! | `unbiased.rs` | the mean of LG-FG-A over all noise is the gradient, exactly; several directions are a mean |
+//! | `reach.rs` | what moves a loss is in reach, on random graphs; mutated rules are caught; LocalMixer's table |
+//! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
+//! | `equivalence.rs` | passes that change no value change none, on hard numbers too |
+//! | `lowering.rs` | random programs: evaluator against plan and CPU, any threads, slices or none |
+//! | `snapshots.rs` | the program after every pass is the one that was looked at |
+
+mod derivatives;
+mod equivalence;
+mod generality;
+mod graphs;
+mod lowering;
+mod reach;
+mod snapshots;
+mod support;
+mod unbiased;

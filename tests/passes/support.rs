@@ -1,0 +1,203 @@
+//! Models, numbers and runs for the tests beside it. It asserts nothing about passes.
+
+use std::collections::HashMap;
+
+use pushforward_cpu::{Executable, Options as CpuOptions, Slice, SliceMut, State};
+use pushforward_ir::eval::{self, Inputs, Tensor};
+use pushforward_ir::program::Port;
+use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, parse};
+use pushforward_passes::inline::{self, Bindings};
+use pushforward_passes::{Options, algorithm};
+use pushforward_plan::kernel::ElementType;
+
+pub const LOCALMIXER: &str = include_str!("../../models/localmixer.pf");
+pub const TANH_MLP: &str = include_str!("../../models/tanh_mlp.pf");
+
+/// Two blocks, four patches, two groups of four channels.
+pub const SMALL_MIXER: &[(&str, &str)] =
+    &[("height", "4"), ("width", "4"), ("colours", "1"), ("grid", "2"), ("channels", "8"), ("groups", "2"), ("blocks", "2"), ("classes", "3")];
+
+/// Numbers that are the same everywhere (splitmix64).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
+    }
+
+    /// Between -1 and 1.
+    pub fn number(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+/// The flat program of a model's text, `f32` in it standing for `float`.
+pub fn inlined(text: &str, sets: &[(&str, &str)], batch: usize, float: DType) -> Program {
+    let sets = sets.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+    let bindings = Bindings { sets, batch: Some(batch), float, ..Bindings::default() };
+    let library = parse::parse(LIBRARY, 1).expect("the library parses");
+    let module = parse::parse(text, 0).unwrap_or_else(|e| panic!("{}\n{text}", show(&e)));
+    inline::run(&[&library], &module, &bindings).unwrap_or_else(|e| panic!("{}\n{text}", show(&e))).program
+}
+
+/// A program after passes, each of them verified.
+pub fn passed(program: Program, names: &[&str], options: &Options) -> Program {
+    algorithm::run(program, names, options, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}", show(&e)))
+}
+
+fn show(errors: &[Diagnostic]) -> String {
+    errors.iter().map(|e| format!("{} {:?}\n", e.message, e.place)).collect()
+}
+
+/// Random tensors for all inputs and parameters of a program: numbers of the order of 1, integers that count classes.
+pub fn tensors(program: &Program, random: &mut Random) -> Inputs {
+    let classes = program.axes.find("K").map_or(3, |k| program.axes.size(k));
+    let ports = program.inputs.iter().chain(program.params.iter().map(|p| &p.port));
+    ports.map(|port| (port.name.clone(), tensor(program, port, random, classes))).collect()
+}
+
+fn tensor(program: &Program, port: &Port, random: &mut Random, classes: usize) -> Tensor {
+    let number = |_: &[usize]| match (port.dtype, port.name.as_str()) {
+        (DType::F32 | DType::F64, "lr") => 0.1,
+        (DType::F32 | DType::F64, _) => random.number(),
+        (DType::I32, _) => random.below(classes) as f64,
+        (DType::Bool, _) => random.below(2) as f64,
+    };
+    Tensor::from_fn(&program.axes, port.dtype, &port.order, number)
+}
+
+pub fn evaluated(program: &Program, inputs: &Inputs) -> HashMap<String, Tensor> {
+    let done = eval::run(program, inputs).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    done.outputs.into_iter().collect()
+}
+
+/// The outputs of `program` run on the CPU back end; parameters that it updates are among them.
+pub fn on_cpu(program: &Program, inputs: &Inputs, slices: bool, threads: usize) -> HashMap<String, Tensor> {
+    let plan = pushforward_plan::lower(program, &pushforward_plan::Options { slices }).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    let problems = pushforward_plan::verify::verify(&plan);
+    assert!(problems.is_empty(), "{problems:?}\n{}", program.to_text());
+    let mut executable = Executable::new(plan, &CpuOptions { threads }).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    let mut state = State::new(executable.plan()).expect("small parameters");
+    for param in &program.params {
+        if executable.states().any(|b| b.name == param.port.name) {
+            let data = Buffer::of(&inputs[&param.port.name]);
+            state.set(&param.port.name, data.slice()).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+    let given: Vec<Buffer> = program.inputs.iter().map(|p| Buffer::of(&inputs[&p.name])).collect();
+    let given: Vec<Slice> = given.iter().map(Buffer::slice).collect();
+    let wanted: Vec<(String, ElementType, usize)> = executable.outputs().map(|b| (b.name.clone(), b.dtype, b.len())).collect();
+    let mut results: Vec<Buffer> = wanted.iter().map(|(_, dtype, len)| Buffer::zeros(*dtype, *len)).collect();
+    {
+        let mut out: Vec<SliceMut> = results.iter_mut().map(Buffer::slice_mut).collect();
+        executable.run(&mut state, &given, &mut out).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    }
+    let outputs = program.outputs.iter().map(|o| {
+        let port = &o.port;
+        let data = match wanted.iter().position(|w| w.0 == port.name) {
+            Some(i) => results[i].numbers(),
+            None => numbers(state.get(&port.name).expect("an updated parameter is in the state")),
+        };
+        (port.name.clone(), Tensor::new(port.dtype, port.order.clone(), program.shape(port), data))
+    });
+    outputs.collect()
+}
+
+/// A tensor's elements in the dtype in which the CPU takes them.
+enum Buffer {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I32(Vec<i32>),
+    Bool(Vec<u8>),
+}
+
+impl Buffer {
+    fn of(tensor: &Tensor) -> Buffer {
+        match tensor.dtype {
+            DType::F32 => Buffer::F32(tensor.data.iter().map(|&x| x as f32).collect()),
+            DType::F64 => Buffer::F64(tensor.data.clone()),
+            DType::I32 => Buffer::I32(tensor.data.iter().map(|&x| x as i32).collect()),
+            DType::Bool => Buffer::Bool(tensor.data.iter().map(|&x| x as u8).collect()),
+        }
+    }
+
+    fn zeros(dtype: ElementType, len: usize) -> Buffer {
+        match dtype {
+            ElementType::F32 => Buffer::F32(vec![0.0; len]),
+            ElementType::F64 => Buffer::F64(vec![0.0; len]),
+            ElementType::I32 => Buffer::I32(vec![0; len]),
+            ElementType::Bool => Buffer::Bool(vec![0; len]),
+        }
+    }
+
+    fn slice(&self) -> Slice<'_> {
+        match self {
+            Buffer::F32(x) => Slice::F32(x),
+            Buffer::F64(x) => Slice::F64(x),
+            Buffer::I32(x) => Slice::I32(x),
+            Buffer::Bool(x) => Slice::Bool(x),
+        }
+    }
+
+    fn slice_mut(&mut self) -> SliceMut<'_> {
+        match self {
+            Buffer::F32(x) => SliceMut::F32(x),
+            Buffer::F64(x) => SliceMut::F64(x),
+            Buffer::I32(x) => SliceMut::I32(x),
+            Buffer::Bool(x) => SliceMut::Bool(x),
+        }
+    }
+
+    fn numbers(&self) -> Vec<f64> {
+        numbers(self.slice())
+    }
+}
+
+fn numbers(slice: Slice<'_>) -> Vec<f64> {
+    match slice {
+        Slice::F32(x) => x.iter().map(|&x| x.into()).collect(),
+        Slice::F64(x) => x.to_vec(),
+        Slice::I32(x) => x.iter().map(|&x| x.into()).collect(),
+        Slice::Bool(x) => x.iter().map(|&x| x.into()).collect(),
+    }
+}
+
+/// All of `expected` are in `got` and near: `relative` of the largest entry of the tensor, and `absolute`.
+pub fn assert_near(what: &str, got: &HashMap<String, Tensor>, expected: &HashMap<String, Tensor>, relative: f64, absolute: f64) {
+    assert!(!expected.is_empty(), "{what}: nothing is compared");
+    let mut names: Vec<&String> = expected.keys().collect();
+    names.sort();
+    let mut wrong = Vec::new();
+    for name in names {
+        let Some(ours) = got.get(name) else {
+            wrong.push(format!("{name}: missing"));
+            continue;
+        };
+        match ours.worst(&expected[name], relative, absolute) {
+            Some(d) if d.ratio <= 1.0 => {}
+            Some(d) => wrong.push(format!("{name}[{}]: got {}, expected {}: {:.3} times the tolerance", d.at, d.got, d.expected, d.ratio)),
+            None => wrong.push(format!("{name}: axes {:?} of {:?}, expected {:?}", ours.order, ours.shape, expected[name].order)),
+        }
+    }
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+}
