@@ -27,6 +27,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("exp", "x: f32[N, C]", "f32[N, C] = exp(x)"),
     ("log", "p: f32[N, C]", "f32[N, C] = log(p)"),
     ("tanh", "x: f32[N, C]", "f32[N, C] = tanh(x)"),
+    ("erf", "x: f32[N, C]", "f32[N, C] = erf(x)"),
     ("sqrt", "p: f32[N, C]", "f32[N, C] = sqrt(p)"),
     ("rsqrt", "p: f32[N, C]", "f32[N, C] = rsqrt(p)"),
     ("relu", "x: f32[N, C]", "f32[N, C] = relu(x)"),

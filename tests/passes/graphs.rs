@@ -61,9 +61,9 @@ impl Graph<'_> {
             3..6 => self.op(Op::Mul, 2),
             6..9 => {
                 // Bounded, smooth, and nowhere flat.
-                let op = self.random.of(&[Op::Neg, Op::Tanh, Op::Tanh, Op::Exp, Op::Rsqrt, Op::Log]);
+                let op = self.random.of(&[Op::Neg, Op::Tanh, Op::Erf, Op::Exp, Op::Rsqrt, Op::Log]);
                 let Some(x) = self.value() else { return };
-                let x = if op == Op::Neg { x } else { self.positive(x, op == Op::Tanh) };
+                let x = if op == Op::Neg { x } else { self.positive(x, matches!(op, Op::Tanh | Op::Erf)) };
                 self.b.op(op, &[x]);
             }
             9 => {

@@ -55,12 +55,12 @@ fn a_narrower_reach_is_biased_and_seen_to_be() {
     }
 }
 
-/// Token mixing reaches all groups by the contraction over channels after it. Taken for its own group alone, its weights are off, and no
-/// other layer's are.
+/// Token mixing reaches all groups by the norm and the contraction over channels after it. Taken for its own group alone, its weights are off,
+/// and no other layer's are.
 #[test]
 fn a_token_that_kept_its_group_would_be_biased() {
     let kept = |p: &Program, v, s: &[Option<reach::Names>]| match p.op(v) {
-        Op::Contract(_) => {
+        Op::Sum(_) | Op::Contract(_) => {
             let factors = p.args(v).iter().filter_map(|a| s[a.0 as usize].clone());
             factors.reduce(|l, r| l.into_iter().zip(r).map(|(l, r)| l & r).collect())
         }
