@@ -244,7 +244,9 @@ fn push_down(b: &mut Builder, v: Value, from: AxisId, to: AxisId, done: &mut Has
         Op::Sum(over) | Op::Max(over) | Op::Contract(over) if over.contains(to) => renamed(b, v, &[(from, to)]),
         Op::Window(_) | Op::Gather(_) | Op::StopGradient | Op::Activity(_) => renamed(b, v, &[(from, to)]),
         Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Sum(_) | Op::Max(_) | Op::Contract(_) | Op::Select | Op::Cast(_) => again(b, done),
-        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => again(b, done),
+        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => {
+            again(b, done)
+        }
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => again(b, done),
     };
     done.insert(v, y);

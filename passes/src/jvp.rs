@@ -57,12 +57,8 @@ pub struct Request<'a> {
 /// error; all of them are listed.
 pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Diagnostic>> {
     let blocked = request.blocked.unwrap_or(&|_| false);
-    let route = Route {
-        seeds: &|v| request.seeds.contains_key(&v),
-        noise: &|v| request.noise.contains_key(&v),
-        roots: &request.roots,
-        blocked,
-    };
+    let route =
+        Route { seeds: &|v| request.seeds.contains_key(&v), noise: &|v| request.noise.contains_key(&v), roots: &request.roots, blocked };
     refuse(b.program(), route.without_rule(b.program()))?;
     let mut tangents = vec![Tangent::Zero; b.program().nodes.len()];
     for v in route.path(b.program()) {
@@ -74,7 +70,8 @@ pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Di
                 // Beside noise, nothing passes a blocked value.
                 let stays = is_end(&node.op) || blocked(v);
                 let operands: Vec<Tangent> = node.args.iter().map(|a| if stays { Tangent::Zero } else { tangents[a.0 as usize] }).collect();
-                let t = if operands.iter().all(|t| *t == Tangent::Zero) { Tangent::Zero } else { rule(b, &node.op, &node.args, v, &operands) };
+                let t =
+                    if operands.iter().all(|t| *t == Tangent::Zero) { Tangent::Zero } else { rule(b, &node.op, &node.args, v, &operands) };
                 match request.noise.get(&v) {
                     Some(&noise) => t.plus(b, Tangent::Value(noise)),
                     None => t,
@@ -264,4 +261,3 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent]) -> Tang
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => Tangent::Zero,
     }
 }
-

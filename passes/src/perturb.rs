@@ -50,7 +50,8 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
     }
 
     // One forward-mode pass for all noise at once, and the multipliers.
-    let request = jvp::Request { noise: acts.iter().copied().zip(masked.iter().copied()).collect(), roots: roots.clone(), ..Default::default() };
+    let request =
+        jvp::Request { noise: acts.iter().copied().zip(masked.iter().copied()).collect(), roots: roots.clone(), ..Default::default() };
     let tangents = jvp::append(&mut b, &request)?;
     let derivatives: Vec<Option<Value>> = tangents.iter().zip(&losses).map(|(t, l)| Some(b.scale(t.value()?, l.weight))).collect();
     let mut products = Vec::new();
@@ -84,9 +85,17 @@ fn place(b: &mut Builder, acts: &[Value], options: &Options) -> Result<Vec<Value
         0 => return Err(refused("an estimate needs at least one direction".into(), "ask for 1 direction or more")),
         1 => None,
         _ if b.program().axes.find(DIRECTION).is_some() => {
-            return Err(refused(format!("the model has an axis `{DIRECTION}`, the name of the axis of tangent directions"), "give it another name"));
+            return Err(refused(
+                format!("the model has an axis `{DIRECTION}`, the name of the axis of tangent directions"),
+                "give it another name",
+            ));
         }
-        k => Some(b.program_mut().axes.add(DIRECTION, k, None).ok_or_else(|| refused("no axis is left for directions".into(), "the program uses too many axes"))?),
+        k => Some(
+            b.program_mut()
+                .axes
+                .add(DIRECTION, k, None)
+                .ok_or_else(|| refused("no axis is left for directions".into(), "the program uses too many axes"))?,
+        ),
     };
     let state = match options.noise {
         NoiseSource::Generated => Some((scalar_input(b, "seed", DType::I32)?, scalar_input(b, "step", DType::I32)?)),
@@ -152,7 +161,9 @@ fn check_parameters(program: &Program, acts: &[Value], losses: &[Objective]) -> 
         let message = match (perturbed, leak) {
             (true, None) => continue,
             (false, _) => format!("the parameter `{name}` reaches no `activity`, and it is not marked `exact`: nothing would train it"),
-            (true, Some(l)) => format!("the parameter `{name}` reaches the loss `{}` on a way without an `activity`: its estimate would be wrong", l.name),
+            (true, Some(l)) => {
+                format!("the parameter `{name}` reaches the loss `{}` on a way without an `activity`: its estimate would be wrong", l.name)
+            }
         };
         errors.push(verify::origin_diagnostic(program, v, message).hint("put an `activity(..)` behind its layer, or write `exact param`"));
     }

@@ -24,8 +24,7 @@ pub fn reach(program: &Program, source: Value, targets: &[Value], rule: &Rule) -
     let axes: Vec<AxisId> = program.axes_of(source).iter().collect();
     let mut state: Vec<Option<Names>> = vec![None; program.nodes.len()];
     for v in program.values() {
-        state[v.0 as usize] =
-            if v == source { Some(axes.iter().map(|&a| AxisSet::of([a])).collect()) } else { rule(program, v, &state) };
+        state[v.0 as usize] = if v == source { Some(axes.iter().map(|&a| AxisSet::of([a])).collect()) } else { rule(program, v, &state) };
     }
     targets.iter().map(|t| Some(axes.iter().copied().zip(state[t.0 as usize].clone()?).collect())).collect()
 }
@@ -41,7 +40,9 @@ pub fn held(program: &Program, v: Value, state: &[Option<Names>]) -> Option<Name
     match program.op(v) {
         Op::StopGradient => None,
         Op::Add | Op::Sub | Op::Mul | Op::Div => intersect(args.iter().filter_map(|&a| at(a).cloned())),
-        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => at(args[0]).cloned(),
+        Op::Neg | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Cast(_) | Op::Activity(_) => {
+            at(args[0]).cloned()
+        }
         // Where the condition is a comparison of two axes, the branch taken under it holds both names.
         Op::Select => {
             let pairs = deltas(program, args[0]);

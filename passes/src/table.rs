@@ -28,13 +28,38 @@ pub struct Pass {
 /// `inline` (module to program) comes before all of these. `prune` has no row: it is a part of `perturb`, which asks it for the mask of each
 /// activity's noise, and changes no program by itself.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "cut", about: "greedy stop-gradient after every marked value", arithmetic: Arithmetic::Exact, run: |p, _| Ok(cut::run(p)) },
-    Pass { name: "replicate", about: "write replicated losses out; after cut, to clone uncut slices", arithmetic: Arithmetic::Adds, run: |p, _| replicate::run(p) },
-    Pass { name: "perturb", about: "noise, jvp, multipliers by reach, pull-back; after replicate", arithmetic: Arithmetic::Adds, run: perturb::run },
+    Pass {
+        name: "cut",
+        about: "greedy stop-gradient after every marked value",
+        arithmetic: Arithmetic::Exact,
+        run: |p, _| Ok(cut::run(p)),
+    },
+    Pass {
+        name: "replicate",
+        about: "write replicated losses out; after cut, to clone uncut slices",
+        arithmetic: Arithmetic::Adds,
+        run: |p, _| replicate::run(p),
+    },
+    Pass {
+        name: "perturb",
+        about: "noise, jvp, multipliers by reach, pull-back; after replicate",
+        arithmetic: Arithmetic::Adds,
+        run: perturb::run,
+    },
     Pass { name: "gradient", about: "exact gradients of the marked losses", arithmetic: Arithmetic::Adds, run: gradient::run },
     Pass { name: "jvp", about: "append the tangents of all outputs", arithmetic: Arithmetic::Adds, run: |p, _| differentiate::jvp(p) },
-    Pass { name: "transpose", about: "append vector-Jacobian products of all outputs", arithmetic: Arithmetic::Adds, run: |p, _| differentiate::transpose(p) },
-    Pass { name: "fold", about: "drop marks, sink masks, contract deltas; once derivatives are taken", arithmetic: Arithmetic::Masked, run: |p, _| Ok(fold::run(p)) },
+    Pass {
+        name: "transpose",
+        about: "append vector-Jacobian products of all outputs",
+        arithmetic: Arithmetic::Adds,
+        run: |p, _| differentiate::transpose(p),
+    },
+    Pass {
+        name: "fold",
+        about: "drop marks, sink masks, contract deltas; once derivatives are taken",
+        arithmetic: Arithmetic::Masked,
+        run: |p, _| Ok(fold::run(p)),
+    },
     Pass { name: "update", about: "stochastic gradient descent on the gradients", arithmetic: Arithmetic::Adds, run: update::run },
     Pass { name: "dce", about: "drop values nobody needs", arithmetic: Arithmetic::Exact, run: |p, _| Ok(dce::run(p)) },
 ];

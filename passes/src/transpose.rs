@@ -43,11 +43,7 @@ pub fn vjp(
 }
 
 /// Cotangents of `seeds`, given cotangents of values that are linear in them.
-fn transpose(
-    b: &mut Builder,
-    mut cotangents: HashMap<Value, Value>,
-    seeds: &[Value],
-) -> Result<Vec<Option<Value>>, Vec<Diagnostic>> {
+fn transpose(b: &mut Builder, mut cotangents: HashMap<Value, Value>, seeds: &[Value]) -> Result<Vec<Option<Value>>, Vec<Diagnostic>> {
     let linear = b.program().depends(seeds, |v| is_condition(b, v));
     let order: Vec<Value> = b.program().values().rev().filter(|v| linear[v.0 as usize]).collect();
     for v in order {

@@ -5,8 +5,8 @@ use pushforward_ir::program::{Init, Output, ParamDecl, Port};
 use pushforward_ir::{Builder, Diagnostic, Op, Program};
 
 use crate::algorithm::{Options, float_of};
-use crate::gradient::GRADIENT;
 use crate::border::scalar_input;
+use crate::gradient::GRADIENT;
 
 /// Prefix of the parameters that hold momentum.
 pub const MOMENTUM: &str = "momentum.";

@@ -71,7 +71,10 @@ const NO_CASE: &[(&str, &str)] = &[
     ("or", "gives no float"),
     ("not", "gives no float"),
     ("max", "has no rule, `jvp::has_rule` says why; refused with places by `tests/corpus/errors/no_derivative_rule*.pf`"),
-    ("stop_gradient", "its derivative is not its difference quotient: `nothing_passes_a_stop_gradient` below, and frozen in the cases above"),
+    (
+        "stop_gradient",
+        "its derivative is not its difference quotient: `nothing_passes_a_stop_gradient` below, and frozen in the cases above",
+    ),
 ];
 
 #[test]
@@ -90,9 +93,7 @@ fn every_op_has_a_case_or_a_reason() {
 #[test]
 fn each_op() {
     for (n, &(op, inputs, result)) in CASES.iter().enumerate() {
-        let text = format!(
-            "pf 1\naxis N, C = 4, D = 3, T = 2, E like C;\nmodel m({inputs}) {{\n    output r: {result};\n}}\n"
-        );
+        let text = format!("pf 1\naxis N, C = 4, D = 3, T = 2, E like C;\nmodel m({inputs}) {{\n    output r: {result};\n}}\n");
         let program = inlined(&text, &[], 3, DType::F64);
         assert!(program.values().any(|v| program.op(v).name() == op), "no `{op}` in the case for it:\n{text}");
         let mut random = Random::new(n as u64);

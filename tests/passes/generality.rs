@@ -16,10 +16,8 @@ const BATCH: usize = 5;
 /// Name, text, sizes.
 fn models() -> Vec<(String, String, Vec<(&'static str, &'static str)>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/models");
-    let mut models = vec![
-        ("localmixer".into(), LOCALMIXER.into(), SMALL_MIXER.to_vec()),
-        ("tanh_mlp".into(), TANH_MLP.into(), vec![("outputs", "2")]),
-    ];
+    let mut models =
+        vec![("localmixer".into(), LOCALMIXER.into(), SMALL_MIXER.to_vec()), ("tanh_mlp".into(), TANH_MLP.into(), vec![("outputs", "2")])];
     for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
         let path = entry.expect("a folder can be read").path();
         let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();

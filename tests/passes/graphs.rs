@@ -15,7 +15,11 @@ pub fn graph(random: &mut Random) -> Program {
     loop {
         let program = attempt(random);
         let depends = program.depends(&[Value(0)], |_| false);
-        if let Some(v) = program.values().rev().find(|&v| v.0 > 4 && depends[v.0 as usize] && program.ty(v).dtype == F64 && !matches!(program.op(v), Op::Max(_))) {
+        if let Some(v) = program
+            .values()
+            .rev()
+            .find(|&v| v.0 > 4 && depends[v.0 as usize] && program.ty(v).dtype == F64 && !matches!(program.op(v), Op::Max(_)))
+        {
             let order = program.axes.in_order(program.axes_of(v));
             let port = Port { name: "loss".into(), dtype: F64, order };
             return Program { outputs: vec![Output { port, value: v }], ..program };

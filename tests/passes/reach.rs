@@ -102,12 +102,16 @@ fn fault(case: &Case, rule: &Rule) -> Option<String> {
     let reached = reached(case, rule);
     let outside = |(i, j): &&(Vec<usize>, Vec<usize>)| match &reached {
         None => true,
-        Some(held) => case.source.iter().zip(i).any(|(s, i)| {
-            case.loss.iter().zip(j).any(|(t, j)| held[s].contains(*t) && i != j)
-        }),
+        Some(held) => case.source.iter().zip(i).any(|(s, i)| case.loss.iter().zip(j).any(|(t, j)| held[s].contains(*t) && i != j)),
     };
     let (i, j) = case.moved.iter().find(outside)?;
-    Some(format!("graph {}: x at {i:?} of {:?} moves the loss at {j:?} of {:?}, reach {reached:?}\n{}", case.seed, case.source, case.loss, case.program.to_text()))
+    Some(format!(
+        "graph {}: x at {i:?} of {:?} moves the loss at {j:?} of {:?}, reach {reached:?}\n{}",
+        case.seed,
+        case.source,
+        case.loss,
+        case.program.to_text()
+    ))
 }
 
 fn cases() -> Vec<Case> {
@@ -142,9 +146,9 @@ fn case(seed: u64) -> Case {
 }
 
 fn indices(sizes: &[usize]) -> Vec<Vec<usize>> {
-    sizes.iter().fold(vec![Vec::new()], |all, &size| {
-        all.into_iter().flat_map(|i| (0..size).map(move |n| [i.clone(), vec![n]].concat())).collect()
-    })
+    sizes
+        .iter()
+        .fold(vec![Vec::new()], |all, &size| all.into_iter().flat_map(|i| (0..size).map(move |n| [i.clone(), vec![n]].concat())).collect())
 }
 
 /// Every stop-gradient an input of its own that holds what stands there now.

@@ -14,8 +14,16 @@ pub const LOCALMIXER: &str = include_str!("../../models/localmixer.pf");
 pub const TANH_MLP: &str = include_str!("../../models/tanh_mlp.pf");
 
 /// Two blocks, four patches, two groups of four channels.
-pub const SMALL_MIXER: &[(&str, &str)] =
-    &[("height", "4"), ("width", "4"), ("colours", "1"), ("grid", "2"), ("channels", "8"), ("groups", "2"), ("blocks", "2"), ("classes", "3")];
+pub const SMALL_MIXER: &[(&str, &str)] = &[
+    ("height", "4"),
+    ("width", "4"),
+    ("colours", "1"),
+    ("grid", "2"),
+    ("channels", "8"),
+    ("groups", "2"),
+    ("blocks", "2"),
+    ("classes", "3"),
+];
 
 /// Numbers that are the same everywhere (splitmix64).
 pub struct Random(u64);
@@ -93,7 +101,8 @@ pub fn evaluated(program: &Program, inputs: &Inputs) -> HashMap<String, Tensor> 
 
 /// The outputs of `program` run on the CPU back end; parameters that it updates are among them.
 pub fn on_cpu(program: &Program, inputs: &Inputs, slices: bool, threads: usize) -> HashMap<String, Tensor> {
-    let plan = pushforward_plan::lower(program, &pushforward_plan::Options { slices }).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    let plan =
+        pushforward_plan::lower(program, &pushforward_plan::Options { slices }).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
     let problems = pushforward_plan::verify::verify(&plan);
     assert!(problems.is_empty(), "{problems:?}\n{}", program.to_text());
     let mut executable = Executable::new(plan, &CpuOptions { threads }).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));

@@ -89,7 +89,10 @@ fn several_directions_are_the_mean_of_single_ones() {
             for port in alone.inputs.iter().filter(|p| p.name.starts_with("anoise.")) {
                 let all = &inputs[&port.name];
                 let count = all.data.len() / 3;
-                one.insert(port.name.clone(), Tensor::from_data(&alone.axes, DType::F64, &port.order, all.data[k * count..(k + 1) * count].to_vec()));
+                one.insert(
+                    port.name.clone(),
+                    Tensor::from_data(&alone.axes, DType::F64, &port.order, all.data[k * count..(k + 1) * count].to_vec()),
+                );
             }
             for (name, tensor) in gradients(&alone, &one) {
                 let zeros = Tensor { data: vec![0.0; tensor.data.len()], ..tensor.clone() };
