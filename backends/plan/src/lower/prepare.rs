@@ -135,7 +135,7 @@ fn trimmed(program: &Program) -> Program {
 
 /// Two factors at a time, the cheapest pair first.
 fn contraction(b: &mut Builder, factors: &[Value], over: AxisSet) -> Value {
-    let mut factors = factors.to_vec();
+    let (mut factors, mut over) = (factors.to_vec(), over);
     while factors.len() > 2 {
         let mut pairs: Vec<(usize, usize)> = Vec::new();
         for j in 1..factors.len() {
@@ -151,6 +151,7 @@ fn contraction(b: &mut Builder, factors: &[Value], over: AxisSet) -> Value {
         let (y, x) = (factors.remove(j), factors.remove(i));
         let product = pair(b, x, y, inside);
         factors.push(product);
+        over = over - inside;
     }
     match factors[..] {
         [x, y] => pair(b, x, y, over),
