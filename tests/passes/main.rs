@@ -8,12 +8,14 @@
 //! | `reach.rs` | what moves a loss is in reach, on random graphs; mutated rules are caught; LocalMixer's table |
 //! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
 //! | `equivalence.rs` | passes that change no value change none, on hard numbers too |
+//! | `lowering.rs` | random programs: evaluator against plan and CPU, any threads, slices or none |
 //! | `snapshots.rs` | the program after every pass is the one that was looked at |
 
 mod derivatives;
 mod equivalence;
 mod generality;
 mod graphs;
+mod lowering;
 mod reach;
 mod snapshots;
 mod support;
