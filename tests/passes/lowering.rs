@@ -104,7 +104,7 @@ fn check(seed: u64, floats: &[DType]) -> Tally {
             }
         }
     }
-    if seed % 4 == 0 {
+    if seed.is_multiple_of(4) {
         let threads = on_cpu(&program, &inputs, true, 3);
         for (name, one) in &sliced {
             assert!(one.same_bits(&threads[name]), "program {seed}: {name} has other bits on three threads\n{}", program.to_text());
