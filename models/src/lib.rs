@@ -6,7 +6,9 @@
 //! | `presets.rs` | the paper's sizes, as settings of a model's text |
 //! | `recipe.rs` | how a classifier is trained |
 //! | `data/` | labelled images in memory |
+//! | `conform/` | reference values, and whether the compiler meets them |
 
+pub mod conform;
 pub mod data;
 pub mod presets;
 pub mod recipe;

@@ -5,6 +5,7 @@
 
 mod bench;
 mod compile;
+mod conform;
 mod devices;
 mod failure;
 mod flags;
@@ -35,6 +36,8 @@ enum Command {
     Compile(compile::Args),
     /// Run passes on a model's text and print the text that comes out
     Opt(opt::Args),
+    /// Compare what is computed here with files of reference values; exit code 1 if an array departs
+    Conform(conform::Args),
     /// Time a training step, and compare it with what the machine can do
     Bench(bench::Args),
     /// Say which back ends run here, and why others do not
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Opt(args) => opt::run(args),
+        Command::Conform(args) => conform::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),
         Command::List(args) => list::run(args),

@@ -1,0 +1,316 @@
+//! How each array of a case is derived: which text, with which settings and passes, fed with which inputs, gives it. It runs nothing and
+//! compares nothing; sizes come from the case's config. Read [`derivations`] first: a kind of case is one function below it.
+
+use pushforward_ir::eval::{Inputs, Tensor};
+use pushforward_ir::program::{Output, Port};
+use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse};
+use pushforward_passes::inline::{self, Bindings};
+use pushforward_passes::update::MOMENTUM;
+use pushforward_passes::{Algorithm, NoiseSource, Options, algorithm};
+
+use super::config::{Config, Features, Network, Norm, Replicated};
+use super::error::FixtureError;
+use super::file::{Elements, Fixture};
+
+/// One run of one program.
+pub struct Derivation {
+    /// What was done, in a few words.
+    pub by: String,
+    /// (array of the fixture, output of the program)
+    pub gives: Vec<(String, String)>,
+    program: Box<dyn Fn(DType) -> Result<Program, String>>,
+    feed: Box<dyn Fn(&str) -> Feed>,
+}
+
+/// Where a program's input or parameter comes from.
+pub enum Feed {
+    /// The fixture's input of this name.
+    Array(String),
+    /// The same number everywhere.
+    Fill(f64),
+}
+
+/// All derivations that a kind of case has; those of arrays that the index does not promise are left out.
+pub fn derivations(fixture: &Fixture) -> Vec<Derivation> {
+    let promised: Vec<&str> = fixture.outputs.keys().map(String::as_str).collect();
+    let mut all = match &fixture.config {
+        Config::Xent(sizes) => xent(sizes),
+        Config::Norm(sizes) => norm(sizes),
+        Config::Step(network) => step(network, &promised),
+        // The contrastive loss is still to come.
+        Config::Infonce(_) | Config::NceStep(_) => Vec::new(),
+    };
+    for derivation in &mut all {
+        derivation.gives.retain(|(array, _)| promised.contains(&array.as_str()));
+    }
+    all.retain(|d| !d.gives.is_empty());
+    all
+}
+
+impl Derivation {
+    /// The program, computing in `float`.
+    pub fn program(&self, float: DType) -> Result<Program, String> {
+        (self.program)(float)
+    }
+
+    /// Tensors for all inputs and parameters of the program.
+    pub fn inputs(&self, program: &Program, fixture: &Fixture) -> Result<Inputs, FixtureError> {
+        let ports = program.inputs.iter().chain(program.params.iter().map(|p| &p.port));
+        ports.map(|port| Ok((port.name.clone(), self.tensor(program, port, fixture)?))).collect()
+    }
+
+    fn tensor(&self, program: &Program, port: &Port, fixture: &Fixture) -> Result<Tensor, FixtureError> {
+        match (self.feed)(&port.name) {
+            Feed::Fill(x) => Ok(Tensor::from_fn(&program.axes, port.dtype, &port.order, |_| x)),
+            Feed::Array(name) => {
+                let path = || fixture.path.clone();
+                let array = fixture.inputs.get(&name).ok_or_else(|| FixtureError::NoInput { path: path(), array: name.clone() })?;
+                let wants = program.shape(port);
+                if !is_made_of(&array.shape, &wants) {
+                    return Err(FixtureError::Shape { path: path(), array: name, got: array.shape.clone(), by: "its config", wants });
+                }
+                let dtype = |got: &str, wants| FixtureError::DType { path: path(), array: name.clone(), got: got.into(), wants };
+                let data = match (&array.elements, port.dtype.is_float()) {
+                    (Elements::F64(x), true) => x.clone(),
+                    (Elements::I64(x), false) => x.iter().map(|&x| x as f64).collect(),
+                    (Elements::F64(_), false) => return Err(dtype("F64", "I64")),
+                    (Elements::I64(_), true) => return Err(dtype("I64", "F64")),
+                };
+                Ok(Tensor::from_data(&program.axes, port.dtype, &port.order, data))
+            }
+        }
+    }
+}
+
+/// Whether an array's axes are those of a tensor, or several of them side by side (`P` for `Y, X`). Both are row-major.
+pub fn is_made_of(shape: &[usize], atoms: &[usize]) -> bool {
+    let mut left = atoms.iter().copied().filter(|&n| n != 1);
+    let made = shape.iter().copied().filter(|&n| n != 1).all(|size| {
+        let mut product = 1usize;
+        while product < size {
+            match left.next() {
+                Some(n) => product = product.saturating_mul(n),
+                None => return false,
+            }
+        }
+        product == size
+    });
+    made && left.next().is_none()
+}
+
+// ---- kinds of cases
+
+/// The replicated cross entropy: copies by `replicate`, derivatives by `jvp` and `transpose` of the whole of it.
+fn xent(sizes: &Replicated) -> Vec<Derivation> {
+    let model = Text { file: "xent.pf", text: include_str!("xent.pf"), batch: sizes.features.n.get(), sets: sizes_of(&sizes.features) }
+        .set("classes", sizes.classes);
+    let derivation = |by: &str, passes: &'static [&'static str], kept: &'static [&'static str], gives: &[(&str, &str)], feed: fn(&str) -> Feed| {
+        let model = model.clone();
+        Derivation {
+            by: by.into(),
+            gives: gives.iter().map(|(array, output)| (array.to_string(), output.to_string())).collect(),
+            program: Box::new(move |float| {
+                let program = model.program(float, &[], &["cut", "replicate"], &Options::new(Algorithm::LgBp))?;
+                passed(copies_as_outputs(program, kept)?, passes, &Options::new(Algorithm::LgBp))
+            }),
+            feed: Box::new(feed),
+        }
+    };
+    let named: fn(&str) -> Feed = |port| Feed::Array(array_of(port, ""));
+    let along_x: fn(&str) -> Feed = |port| if matches!(port, "d.w" | "d.b") { Feed::Fill(0.0) } else { Feed::Array(array_of(port, "")) };
+    let ones: fn(&str) -> Feed = |port| if port == "ct.loss" { Feed::Fill(1.0) } else { Feed::Array(array_of(port, "")) };
+    let (gx, g1x) = ([("gx", "g.x"), ("gw", "g.w"), ("gb", "g.b")], [("g1x", "g.x"), ("g1w", "g.w"), ("g1b", "g.b")]);
+    vec![
+        derivation("replicate", FORWARD, &["aggregated", "logits", "loss"], &[("aggregated", "aggregated"), ("logits", "logits"), ("loss", "loss")], named),
+        derivation("jvp", JVP, &["loss"], &[("loss", "loss"), ("dloss", "d.loss")], named),
+        derivation("jvp along x", JVP, &["loss"], &[("dloss_x", "d.loss")], along_x),
+        derivation("transpose", TRANSPOSE, &["loss"], &gx, named),
+        derivation("transpose of ones", TRANSPOSE, &["loss"], &g1x, ones),
+    ]
+}
+
+/// `norm` of the library along the axes of each kind.
+fn norm(sizes: &Features) -> Vec<Derivation> {
+    let mut all = Vec::new();
+    for kind in Norm::ALL {
+        for (number, channels) in [("3", "whole"), ("4", "grouped")] {
+            let model = Text { file: "norm.pf", text: include_str!("norm.pf"), batch: sizes.n.get(), sets: sizes_of(sizes) }
+                .set("kind", kind.name())
+                .set("channels", channels);
+            for (passes, array, output) in [(FORWARD, "y", "y"), (JVP, "dy", "d.y"), (TRANSPOSE, "gx", "g.x")] {
+                let model = model.clone();
+                all.push(Derivation {
+                    by: passes.first().unwrap_or(&"norm").to_string(),
+                    gives: vec![(format!("{}.{array}{number}", kind.name()), output.into())],
+                    program: Box::new(move |float| model.program(float, &[], passes, &Options::new(Algorithm::Bp))),
+                    feed: Box::new(move |port| Feed::Array(array_of(port, number))),
+                });
+            }
+        }
+    }
+    all
+}
+
+/// What fixtures call an input of these programs: `dx` for the tangent `d.x`, `ct` for the cotangent.
+fn array_of(port: &str, number: &str) -> String {
+    match (port.strip_prefix("d."), port.strip_prefix("ct.")) {
+        (Some(of), _) => format!("d{of}{number}"),
+        (None, Some(_)) => format!("ct{number}"),
+        (None, None) => format!("{port}{number}"),
+    }
+}
+
+/// A training step: the forward pass with every value that the fixture names, and the whole step of each algorithm, as `compile` makes it.
+fn step(network: &Network, promised: &[&str]) -> Vec<Derivation> {
+    let [height, width, colours] = network.image;
+    let model = Text { file: "localmixer.pf", text: include_str!("../../localmixer.pf"), batch: network.n.get(), sets: Vec::new() }
+        .set("height", height)
+        .set("width", width)
+        .set("colours", colours)
+        .set("grid", network.grid)
+        .set("channels", network.channels)
+        .set("groups", network.groups)
+        .set("blocks", network.blocks)
+        .set("classes", network.classes)
+        .set("norm", network.norm.name());
+    vec![forward(&model, promised)].into_iter().chain(Algorithm::ALL.map(|a| training(&model, a, promised))).collect()
+}
+
+/// The suffixes of what the model's text gives names to, as the fixtures spell them.
+const NAMED: [&str; 5] = [".pre", ".z", ".act", ".feat", ".logits"];
+
+fn forward(model: &Text, promised: &[&str]) -> Derivation {
+    // What the text does not name is not covered.
+    let known = model.program(DType::F32, &[], &[], &Options::new(Algorithm::Bp)).map(|p| p.names).unwrap_or_default();
+    let named: Vec<String> =
+        promised.iter().filter(|a| NAMED.iter().any(|s| a.ends_with(s)) && known.contains_key(**a)).map(|a| a.to_string()).collect();
+    let declared = ["logits", PATCHES].map(String::from);
+    let gives = named.iter().cloned().chain(declared).map(|a| (a.clone(), a)).collect();
+    let model = model.clone();
+    Derivation {
+        by: "forward".into(),
+        gives,
+        program: Box::new(move |float| {
+            let mut program = model.program(float, &named, &[], &Options::new(Algorithm::Bp))?;
+            program.losses.clear();
+            add_patches(&mut program)?;
+            passed(program, FORWARD, &Options::new(Algorithm::Bp))
+        }),
+        feed: Box::new(parameter_or_input),
+    }
+}
+
+const PATCHES: &str = "patches";
+
+/// Cutting images into patches is no op: the images' own axes, in another order, are the patches.
+fn add_patches(program: &mut Program) -> Result<(), String> {
+    let images = program.values().find(|&v| matches!(program.op(v), pushforward_ir::Op::Input(i) if program.inputs[*i as usize].name == "images"));
+    let images = images.ok_or("the model does not use its images")?;
+    let port = Port { name: PATCHES.into(), dtype: program.ty(images).dtype, order: program.axes.in_order(program.axes_of(images)) };
+    program.outputs.push(Output { port, value: images });
+    Ok(())
+}
+
+/// One step of an algorithm from momentum zero and without decay: the new momentum is the gradient.
+fn training(model: &Text, algorithm: Algorithm, promised: &[&str]) -> Derivation {
+    let name = algorithm.name().to_ascii_uppercase();
+    let mut gives = vec![("loss".to_string(), "loss".to_string())];
+    for array in promised {
+        if let Some(param) = array.strip_prefix("grad.").and_then(|a| a.strip_prefix(&name)).and_then(|a| a.strip_prefix('.')) {
+            gives.push((array.to_string(), format!("{MOMENTUM}{param}")));
+        }
+        match algorithm {
+            Algorithm::LgFgA => {
+                if let Some(block) = array.strip_prefix(&name).and_then(|a| a.strip_prefix('.')).and_then(|a| a.strip_suffix(".dloss")) {
+                    gives.push((array.to_string(), format!("d.{block}.loss")));
+                }
+                // The replicated ones: exact gradients need no copies.
+                if array.ends_with(".loss") {
+                    gives.push((array.to_string(), array.to_string()));
+                }
+            }
+            Algorithm::Bp | Algorithm::LgBp => {}
+        }
+    }
+    let model = model.clone();
+    Derivation {
+        by: algorithm.name().into(),
+        gives,
+        program: Box::new(move |float| {
+            let options = Options { noise: NoiseSource::Given, report_local: true, weight_decay: 0.0, ..Options::new(algorithm) };
+            model.program(float, &[], algorithm.passes(), &options)
+        }),
+        feed: Box::new(|port| if port == "lr" || port.starts_with(MOMENTUM) { Feed::Fill(0.0) } else { parameter_or_input(port) }),
+    }
+}
+
+/// Parameters carry a prefix in fixtures, and inputs do not.
+fn parameter_or_input(port: &str) -> Feed {
+    match port {
+        "images" | "labels" => Feed::Array(port.into()),
+        noise if noise.starts_with("anoise.") => Feed::Array(noise.into()),
+        param => Feed::Array(format!("param.{param}")),
+    }
+}
+
+// ---- from text to program
+
+const FORWARD: &[&str] = &["fold", "dce"];
+const JVP: &[&str] = &["jvp", "fold", "dce"];
+const TRANSPOSE: &[&str] = &["transpose", "fold", "dce"];
+
+/// A model's text and its sizes.
+#[derive(Clone)]
+struct Text {
+    file: &'static str,
+    text: &'static str,
+    batch: u32,
+    sets: Vec<(String, String)>,
+}
+
+fn sizes_of(sizes: &Features) -> Vec<(String, String)> {
+    [("patches", sizes.p), ("groups", sizes.g), ("depth", sizes.d)].map(|(name, size)| (name.to_string(), size.to_string())).into()
+}
+
+impl Text {
+    fn set(mut self, name: &str, value: impl ToString) -> Text {
+        self.sets.push((name.into(), value.to_string()));
+        self
+    }
+
+    fn program(&self, float: DType, results: &[String], passes: &[&str], options: &Options) -> Result<Program, String> {
+        let mut sources = Sources::default();
+        let (library, own) = (sources.add("lib.pf", LIBRARY), sources.add(self.file, self.text));
+        let parsed = |text, file| parse::parse(text, file).map_err(|errors| told(&sources, &errors));
+        let (library, module) = (parsed(LIBRARY, library)?, parsed(self.text, own)?);
+        let batch = usize::try_from(self.batch).map_err(|e| e.to_string())?;
+        let bindings = Bindings { sets: self.sets.clone(), batch: Some(batch), float, results: results.to_vec() };
+        let program = inline::run(&[&library], &module, &bindings).map_err(|errors| told(&sources, &errors))?.program;
+        passed(program, passes, options)
+    }
+}
+
+fn passed(program: Program, passes: &[&str], options: &Options) -> Result<Program, String> {
+    algorithm::run(program, passes, options, &mut |_, _| {}).map_err(|errors| told(&Sources::default(), &errors))
+}
+
+/// The outputs in `kept`: declared ones, and the copies of local losses under the losses' names. Marks go.
+fn copies_as_outputs(mut program: Program, kept: &[&str]) -> Result<Program, String> {
+    let mut outputs = std::mem::take(&mut program.outputs);
+    for loss in std::mem::take(&mut program.losses) {
+        let value = loss.local.and_then(|l| l.copies).ok_or_else(|| format!("the loss `{}` has no copies", loss.name))?;
+        let order = program.axes.in_order(program.axes_of(value));
+        outputs.push(Output { port: Port { name: loss.name, dtype: program.ty(value).dtype, order }, value });
+    }
+    outputs.retain(|o| kept.contains(&o.port.name.as_str()));
+    program.outputs = outputs;
+    Ok(program)
+}
+
+/// The first diagnostic, with its place.
+fn told(sources: &Sources, errors: &[Diagnostic]) -> String {
+    let Some(error) = errors.first() else { return "it failed without a reason".into() };
+    let place = error.place.as_ref().map_or(String::new(), |(span, _)| format!("{}: ", sources.locate(*span)));
+    let hint = error.hint.as_ref().map_or(String::new(), |h| format!("; hint: {h}"));
+    format!("{place}{}{hint}", error.message)
+}
