@@ -25,6 +25,16 @@ pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
             errors.push(verify::origin_diagnostic(program, loss.value, message).hint("reduce the value over that axis before the loss"));
             continue;
         }
+        let own = slice(program, local.at, loss.value);
+        if let Some((&v, layer)) = own.iter().filter(|v| **v != local.at).find_map(|v| Some((v, activity(program, *v)?))) {
+            let message =
+                format!("the activity `{layer}` belongs to the local loss `{}`: it would be perturbed once for each copy", loss.name);
+            errors.push(
+                verify::origin_diagnostic(program, v, message)
+                    .hint("take the activity out, and mark the parameters of the loss's own layers `exact`"),
+            );
+            continue;
+        }
         match copies(&mut b, program, local, loss.value) {
             Some(copies) => b.program_mut().losses[i].local.as_mut().expect("a local loss").copies = Some(copies),
             None => errors.push(
@@ -38,6 +48,13 @@ pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
         }
     }
     if errors.is_empty() { Ok(b.finish()) } else { Err(errors) }
+}
+
+fn activity(program: &Program, v: Value) -> Option<&str> {
+    match program.op(v) {
+        Op::Activity(layer) => Some(layer),
+        _ => None,
+    }
 }
 
 /// The replicated loss: its value's axes and `along`. `None` when the program's axes are used up.

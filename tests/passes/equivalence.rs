@@ -119,6 +119,31 @@ fn fold_keeps_random_graphs() {
     }
 }
 
+/// While losses stand, derivatives may come: fold then leaves marks and what they mark.
+#[test]
+fn fold_before_derivatives_changes_none() {
+    for algorithm in Algorithm::ALL {
+        let options = Options { noise: NoiseSource::Given, ..Options::new(algorithm) };
+        let names: Vec<&str> = algorithm.passes().iter().copied().filter(|&n| n != "update").collect();
+        let usual = passed(mixer("ln"), &names, &options);
+        let early = passed(mixer("ln"), &[&["fold"], &names[..]].concat(), &options);
+        let inputs = tensors(&usual, &mut Random::new(25));
+        assert_near(algorithm.name(), &evaluated(&early, &inputs), &evaluated(&usual, &inputs), 1e-11, 1e-13);
+    }
+}
+
+/// A maximum and a window of what turns out constant along their axis.
+#[test]
+fn fold_of_what_is_constant_after_all() {
+    let text = "pf 1\naxis N, C = 4, D = 3;\nmodel m(x: f32[N], c: f32[C]) {\n    same = select(lt(c, 0), x, x);\n    \
+                output high: f32[N] = max[C](same);\n    output seen: f32[N, D] = window[C = 2 * D - 1](same);\n}\n";
+    let before = inlined(text, &[], 3, DType::F64);
+    let after = passed(before.clone(), &["fold"], &Options::new(Algorithm::Bp));
+    let inputs = tensors(&before, &mut Random::new(26));
+    assert_same_bits("fold", &evaluated(&after, &inputs), &evaluated(&before, &inputs));
+    assert!(after.nodes.len() < before.nodes.len() + 4);
+}
+
 /// `v = 0.9 v + (g + 1e-4 w); w = w - lr v`, decay on weights only; what is no gradient stays.
 #[test]
 fn update_is_stochastic_gradient_descent() {

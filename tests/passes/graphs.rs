@@ -131,14 +131,19 @@ impl Graph<'_> {
     fn select(&mut self) {
         let (Some(x), Some(y)) = (self.value(), self.value()) else { return };
         let delta = |g: &mut Self, a: usize, b: usize| g.b.op(Op::Delta((g.axes[a], g.axes[b])), &[]);
-        let condition = match self.random.below(5) {
+        let condition = match self.random.below(6) {
             0 => delta(self, 0, 3),
             1 => delta(self, 2, 4),
             2 => {
                 let (l, r) = (delta(self, 0, 3), delta(self, 2, 4));
                 self.b.op(Op::And, &[l, r])
             }
+            // A chain: summed over A', B stands for A.
             3 => {
+                let (l, r) = (delta(self, 0, 3), delta(self, 3, 1));
+                self.b.op(Op::And, &[l, r])
+            }
+            4 => {
                 let d = delta(self, 0, 3);
                 self.b.op(Op::Not, &[d])
             }
@@ -147,7 +152,11 @@ impl Graph<'_> {
                 self.b.op(Op::Gt, &[Value(1), zero])
             }
         };
-        let other = if self.random.chance(50) { self.b.constant(0.0, F64) } else { y };
+        let other = match self.random.below(10) {
+            0..5 => self.b.constant(0.0, F64),
+            5..7 => x, // constant along the condition's axes after all
+            _ => y,
+        };
         self.b.op(Op::Select, &[condition, x, other]);
     }
 
