@@ -104,24 +104,31 @@ pub fn is_made_of(shape: &[usize], atoms: &[usize]) -> bool {
 fn xent(sizes: &Replicated) -> Vec<Derivation> {
     let model = Text { file: "xent.pf", text: include_str!("xent.pf"), batch: sizes.features.n.get(), sets: sizes_of(&sizes.features) }
         .set("classes", sizes.classes);
-    let derivation = |by: &str, passes: &'static [&'static str], kept: &'static [&'static str], gives: &[(&str, &str)], feed: fn(&str) -> Feed| {
-        let model = model.clone();
-        Derivation {
-            by: by.into(),
-            gives: gives.iter().map(|(array, output)| (array.to_string(), output.to_string())).collect(),
-            program: Box::new(move |float| {
-                let program = model.program(float, &[], &["cut", "replicate"], &Options::new(Algorithm::LgBp))?;
-                passed(copies_as_outputs(program, kept)?, passes, &Options::new(Algorithm::LgBp))
-            }),
-            feed: Box::new(feed),
-        }
-    };
+    let derivation =
+        |by: &str, passes: &'static [&'static str], kept: &'static [&'static str], gives: &[(&str, &str)], feed: fn(&str) -> Feed| {
+            let model = model.clone();
+            Derivation {
+                by: by.into(),
+                gives: gives.iter().map(|(array, output)| (array.to_string(), output.to_string())).collect(),
+                program: Box::new(move |float| {
+                    let program = model.program(float, &[], &["cut", "replicate"], &Options::new(Algorithm::LgBp))?;
+                    passed(copies_as_outputs(program, kept)?, passes, &Options::new(Algorithm::LgBp))
+                }),
+                feed: Box::new(feed),
+            }
+        };
     let named: fn(&str) -> Feed = |port| Feed::Array(array_of(port, ""));
     let along_x: fn(&str) -> Feed = |port| if matches!(port, "d.w" | "d.b") { Feed::Fill(0.0) } else { Feed::Array(array_of(port, "")) };
     let ones: fn(&str) -> Feed = |port| if port == "ct.loss" { Feed::Fill(1.0) } else { Feed::Array(array_of(port, "")) };
     let (gx, g1x) = ([("gx", "g.x"), ("gw", "g.w"), ("gb", "g.b")], [("g1x", "g.x"), ("g1w", "g.w"), ("g1b", "g.b")]);
     vec![
-        derivation("replicate", FORWARD, &["aggregated", "logits", "loss"], &[("aggregated", "aggregated"), ("logits", "logits"), ("loss", "loss")], named),
+        derivation(
+            "replicate",
+            FORWARD,
+            &["aggregated", "logits", "loss"],
+            &[("aggregated", "aggregated"), ("logits", "logits"), ("loss", "loss")],
+            named,
+        ),
         derivation("jvp", JVP, &["loss"], &[("loss", "loss"), ("dloss", "d.loss")], named),
         derivation("jvp along x", JVP, &["loss"], &[("dloss_x", "d.loss")], along_x),
         derivation("transpose", TRANSPOSE, &["loss"], &gx, named),
@@ -204,7 +211,8 @@ const PATCHES: &str = "patches";
 
 /// Cutting images into patches is no op: the images' own axes, in another order, are the patches.
 fn add_patches(program: &mut Program) -> Result<(), String> {
-    let images = program.values().find(|&v| matches!(program.op(v), pushforward_ir::Op::Input(i) if program.inputs[*i as usize].name == "images"));
+    let images =
+        program.values().find(|&v| matches!(program.op(v), pushforward_ir::Op::Input(i) if program.inputs[*i as usize].name == "images"));
     let images = images.ok_or("the model does not use its images")?;
     let port = Port { name: PATCHES.into(), dtype: program.ty(images).dtype, order: program.axes.in_order(program.axes_of(images)) };
     program.outputs.push(Output { port, value: images });

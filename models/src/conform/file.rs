@@ -72,7 +72,8 @@ pub fn find(path: &Path) -> Result<Found, FixtureError> {
 fn fixtures(folder: &Path) -> Result<Vec<PathBuf>, FixtureError> {
     let failed = |source| FixtureError::Read { path: folder.into(), source };
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
-    let mut paths: Vec<PathBuf> = entries.into_iter().map(|e| e.path()).filter(|p| p.extension() == Some(OsStr::new("safetensors"))).collect();
+    let mut paths: Vec<PathBuf> =
+        entries.into_iter().map(|e| e.path()).filter(|p| p.extension() == Some(OsStr::new("safetensors"))).collect();
     paths.sort();
     Ok(paths)
 }
@@ -99,7 +100,9 @@ impl Entry {
     fn parse(value: serde_json::Value) -> Result<Entry, String> {
         let entry: Entry = serde_json::from_value(value).map_err(|e| e.to_string())?;
         match entry.checks.f32_worst {
-            Some(worst) if !(0.0..1.0).contains(&worst) => Err(format!("its f32_worst is {worst}, and a relative departure lies between 0 and 1")),
+            Some(worst) if !(0.0..1.0).contains(&worst) => {
+                Err(format!("its f32_worst is {worst}, and a relative departure lies between 0 and 1"))
+            }
             _ if entry.outputs.is_empty() => Err("it has no outputs".into()),
             _ => Ok(entry),
         }
