@@ -39,7 +39,7 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
     let mut masked = Vec::new();
     for (&a, &u) in acts.iter().zip(&noises) {
         b.origin = program.node(a).origin;
-        let mask = if options.prune { prune::mask(&mut b, a) } else { None };
+        let mask = if options.prune { prune::mask(&mut b, &program, a) } else { None };
         masked.push(match mask {
             Some(mask) => {
                 let zero = b.constant(0.0, b.ty(u).dtype);

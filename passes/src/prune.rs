@@ -4,9 +4,9 @@
 use pushforward_ir::axis::AxisId;
 use pushforward_ir::{Builder, Op, Program, Value};
 
-/// The condition under which a perturbation of `activity` passes the ReLU after it; `None` if no ReLU stands right after it.
-pub fn mask(b: &mut Builder, activity: Value) -> Option<Value> {
-    let program = b.program();
+/// The condition under which a perturbation of `activity` passes the ReLU after it; `None` if no ReLU stands right after it. `program` is the
+/// one that `b` adds to: masks of other activities are no users of what they look at.
+pub fn mask(b: &mut Builder, program: &Program, activity: Value) -> Option<Value> {
     let axes = program.axes_of(activity);
     let mut v = activity;
     let mut renames: Vec<Vec<(AxisId, AxisId)>> = Vec::new();

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use pushforward_ir::program::Local;
 use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value, verify};
 
-use crate::util::{Renames, mirror, rename_op, slice};
+use crate::jvp::is_end;
+use crate::util::{Renames, activities, mirror, rename_op, slice};
 
 pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
     let mut b = Builder::new(program.clone());
@@ -35,6 +36,11 @@ pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
             );
             continue;
         }
+        if let Some(v) = beside(program, local, &own) {
+            let message = format!("the local loss `{}` depends on an activity beside the value that it is a loss of", loss.name);
+            errors.push(verify::origin_diagnostic(program, v, message).hint("write `stop_gradient(..)` around the other operand"));
+            continue;
+        }
         match copies(&mut b, program, local, loss.value) {
             Some(copies) => b.program_mut().losses[i].local.as_mut().expect("a local loss").copies = Some(copies),
             None => errors.push(
@@ -57,14 +63,25 @@ fn activity(program: &Program, v: Value) -> Option<&str> {
     }
 }
 
+/// Where one of `values`, the slice from the marked value to its loss, depends on an activity on another way. A copy shows a loss its own part of
+/// the marked value and holds the rest still, but sees all of anything else: each copy would count that again.
+fn beside(program: &Program, local: &Local, values: &[Value]) -> Option<Value> {
+    let moved = program.depends(&activities(program), |v| is_end(program.op(v)) || !program.ty(v).dtype.is_float());
+    let other = |v: Value| program.args(v).iter().any(|a| moved[a.0 as usize] && !values.contains(a));
+    values.iter().copied().filter(|_| !local.along.is_empty()).find(|&v| v != local.at && other(v))
+}
+
 /// The replicated loss: its value's axes and `along`. `None` when the program's axes are used up.
 fn copies(b: &mut Builder, program: &Program, local: &Local, loss: Value) -> Option<Value> {
     let values = slice(program, local.at, loss);
     // Inside the copies, the replicated axes have other names: P' is the patch that is looked at, P the copy's own.
-    let used = values.iter().flat_map(|v| program.args(*v).iter().chain([v])).fold(AxisSet::EMPTY, |s, &v| s | program.axes_of(v));
+    let mut used = values.iter().flat_map(|v| program.args(*v).iter().chain([v])).fold(AxisSet::EMPTY, |s, &v| s | program.axes_of(v));
     let mut map = Renames::new();
     for axis in local.along.iter() {
-        map.insert(axis, mirror(b, axis, used)?);
+        // An axis and its mirror may both be replicated: their copies' names differ.
+        let copy = mirror(b, axis, used)?;
+        used = used.with(copy);
+        map.insert(axis, copy);
     }
     let pairs: Vec<_> = local.along.iter().map(|a| (a, map[&a])).collect();
     b.origin = program.node(local.at).origin;

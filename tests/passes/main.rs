@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `derivatives.rs` | every op's jvp is its difference quotient, and its transpose is the jvp's |
 //! | `unbiased.rs` | the mean of LG-FG-A over all noise is the gradient, exactly; several directions are a mean |
+//! | `random_models.rs` | the same holds for models that no one wrote |
 //! | `reach.rs` | what moves a loss is in reach, on random graphs; mutated rules are caught; LocalMixer's table |
 //! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
 //! | `equivalence.rs` | passes that change no value change none, on hard numbers too |
@@ -16,6 +17,7 @@ mod equivalence;
 mod generality;
 mod graphs;
 mod lowering;
+mod random_models;
 mod reach;
 mod snapshots;
 mod support;
