@@ -298,25 +298,15 @@ fn a_folder_that_cannot_be_written_is_refused() {
     refused(&strs(&with(&place.arg("closed"))), 1, &["cannot write", "closed`", "hint: make the folder writable"]);
 }
 
+/// The model that the README shows, read from there.
 #[test]
 fn a_model_of_ones_own_trains() {
     let place = Place::with_images(300, 100);
-    let text = "pf 1\n\
-                size hidden = 64;\n\
-                axis N, I = 784, J = hidden, K = 10;\n\
-                model perceptron(x: f32[N, I], digits: i32[N]) {\n\
-                    param w: f32[I, J] ~ normal(0.05) decay;\n\
-                    param b: f32[J] = 0;\n\
-                    y = relu(activity(sum[I](x * w) + b));\n\
-                    exact param v: f32[J, K] = 0 decay;\n\
-                    scores = sum[J](y * v);\n\
-                    output scores: f32[N, K] = scores;\n\
-                    loss cross_entropy[K](scores, digits);\n\
-                }\n";
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("it is in the repository");
+    let text = readme.split("```").find(|part| part.starts_with("\npf 1\n")).expect("the README shows a model");
     fs::write(place.path("perceptron.pf"), text).unwrap();
     let (model, data, output) = (place.arg("perceptron.pf"), place.arg("data"), place.arg("run"));
-    let out =
-        succeeds(&["train", &model, "--set", "hidden=96", "--data", &data, "--epochs", "6", "--batch", "32", "--lr", "0.1", "-o", &output]);
+    let out = succeeds(&["train", &model, "--data", &data, "--epochs", "6", "--batch", "32", "--lr", "0.1", "-o", &output]);
     let (test, train) = errors(&out);
     assert!(test < 60.0 && train < 50.0, "{out}");
     assert_eq!(succeeds(&["train", &model, "--resume", "--data", &data, "-o", &output]), out);
