@@ -98,6 +98,27 @@ fn bench_gives_its_figures_as_json() {
     assert!(shown.contains("median of a step") && shown.contains("(3 steps"), "{shown}");
 }
 
+/// The last two lines are for scripts.
+#[test]
+fn conform_counts_and_fails() {
+    let fixtures = format!("{}/tests/fixtures", env!("CARGO_MANIFEST_DIR"));
+    let one = format!("{fixtures}/xent.safetensors");
+    for backend in ["eval", "cpu"] {
+        let out = succeeds(&["conform", &one, "--backend", backend]);
+        assert!(out.ends_with("not covered: 0\n11 passed, 0 failed\n"), "{out}");
+    }
+    // Nothing of this case is covered: nothing was shown, so it is no success.
+    let uncovered = run(&["conform", &format!("{fixtures}/infonce.safetensors")]);
+    assert_eq!(uncovered.code, Some(1));
+    assert!(uncovered.out.ends_with("not covered: 18\n0 passed, 0 failed\n"), "{}", uncovered.out);
+    let missing = run(&["conform", &one, "/nowhere"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.out.contains("`/nowhere` does not exist; hint: ") && missing.out.ends_with("11 passed, 1 failed\n"), "{}", missing.out);
+    check_refused(run(&["conform"]), 2, &["<PATH>"], &["conform"]);
+    check_refused(run(&["conform", &one, "--backend", "wgsl"]), 2, &["no back end `wgsl` yet", "eval, cpu"], &["conform"]);
+    check_refused(run(&["conform", &one, "--dtype", "f16"]), 2, &["'--dtype <DTYPE>'", "f64, f32"], &["conform"]);
+}
+
 #[test]
 fn what_memory_cannot_hold_is_refused() {
     let refused = |args: &[&str], parts: &[&str]| check_refused(run(args), 1, parts, args);
@@ -122,7 +143,7 @@ fn results_that_cannot_be_written() {
 
 #[test]
 fn help_and_version() {
-    for command in ["train", "compile", "opt", "bench", "devices", "list"] {
+    for command in ["train", "compile", "opt", "conform", "bench", "devices", "list"] {
         assert!(succeeds(&["--help"]).contains(command));
         assert!(succeeds(&[command, "--help"]).contains("Usage: pushforward"));
     }
