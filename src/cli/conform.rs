@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use pushforward_ir::DType;
 use pushforward_models::conform::{self, Backend, Cpu, Eval};
 
-use super::failure::Failure;
+use super::failure::{Failure, complain};
 use super::out;
 
 #[derive(clap::Args)]
@@ -44,6 +44,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         BackendName::Cpu => Box::new(Cpu::new(float, 0).map_err(Failure::wrong)?),
     };
     let report = conform::run(&args.paths, &*backend);
+    report.problems.iter().for_each(|problem| complain(&problem.message));
     out::print(&report.to_string())?;
     if report.is_good() { Ok(()) } else { Err(Failure::Check) }
 }

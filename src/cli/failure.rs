@@ -68,7 +68,7 @@ pub fn warn(warnings: pushforward::Wrong) {
 }
 
 /// `error: ..`, its hint on a line of its own. Diagnostics of a text are drawn already.
-fn complain(message: &str) {
+pub fn complain(message: &str) {
     match message.split_once("; hint: ") {
         _ if is_drawn(message) => note(message),
         Some((what, hint)) => note(format_args!("error: {what}\n  hint: {hint}")),

@@ -2,7 +2,7 @@
 
 use pushforward_ir::DType;
 
-use super::file::{Array, Entry, Fixture};
+use super::file::{Entry, Fixture};
 
 /// The largest departure that an element of the array `name` may have.
 pub fn tolerance(float: DType, entry: &Entry, fixture: &Fixture, name: &str, expected: &[f64]) -> f64 {
@@ -13,7 +13,7 @@ pub fn tolerance(float: DType, entry: &Entry, fixture: &Fixture, name: &str, exp
             let near = match algorithm_of(name) {
                 Some(algorithm) => {
                     let same = fixture.outputs.iter().filter(|(n, _)| algorithm_of(n) == Some(algorithm));
-                    same.filter_map(|(_, a)| a.as_ref().ok().and_then(Array::floats)).map(max_abs).fold(0.0, f64::max)
+                    same.filter_map(|(_, a)| a.as_ref().ok()).map(|a| max_abs(&a.data)).fold(0.0, f64::max)
                 }
                 None => largest,
             };

@@ -10,7 +10,7 @@ use pushforward_passes::{Algorithm, NoiseSource, Options, algorithm};
 
 use super::config::{Config, Features, Network, Norm, Replicated};
 use super::error::FixtureError;
-use super::file::{Elements, Fixture};
+use super::file::Fixture;
 
 /// One run of one program.
 pub struct Derivation {
@@ -69,14 +69,7 @@ impl Derivation {
                 if !is_made_of(&array.shape, &wants) {
                     return Err(FixtureError::Shape { path: path(), array: name, got: array.shape.clone(), by: "its config", wants });
                 }
-                let dtype = |got: &str, wants| FixtureError::DType { path: path(), array: name.clone(), got: got.into(), wants };
-                let data = match (&array.elements, port.dtype.is_float()) {
-                    (Elements::F64(x), true) => x.clone(),
-                    (Elements::I64(x), false) => x.iter().map(|&x| x as f64).collect(),
-                    (Elements::F64(_), false) => return Err(dtype("F64", "I64")),
-                    (Elements::I64(_), true) => return Err(dtype("I64", "F64")),
-                };
-                Ok(Tensor::from_data(&program.axes, port.dtype, &port.order, data))
+                Ok(Tensor::from_data(&program.axes, port.dtype, &port.order, array.data.clone()))
             }
         }
     }
@@ -222,7 +215,7 @@ fn add_patches(program: &mut Program) -> Result<(), String> {
 /// One step of an algorithm from momentum zero and without decay: the new momentum is the gradient.
 fn training(model: &Text, algorithm: Algorithm, promised: &[&str]) -> Derivation {
     let name = algorithm.name().to_ascii_uppercase();
-    let mut gives = vec![("loss".to_string(), "loss".to_string())];
+    let mut gives = Vec::new();
     for array in promised {
         if let Some(param) = array.strip_prefix("grad.").and_then(|a| a.strip_prefix(&name)).and_then(|a| a.strip_prefix('.')) {
             gives.push((array.to_string(), format!("{MOMENTUM}{param}")));
@@ -239,6 +232,10 @@ fn training(model: &Text, algorithm: Algorithm, promised: &[&str]) -> Derivation
             }
             Algorithm::Bp | Algorithm::LgBp => {}
         }
+    }
+    // Every step reports the loss; no step with noise is run for that alone, as a set may come without noise.
+    if !gives.is_empty() || algorithm == Algorithm::Bp {
+        gives.push(("loss".to_string(), "loss".to_string()));
     }
     let model = model.clone();
     Derivation {

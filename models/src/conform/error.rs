@@ -33,7 +33,7 @@ pub enum FixtureError {
     #[error("`{path}` lacks the array `{array}`, which the index promises")]
     NoArray { path: PathBuf, array: String },
     #[error("`{path}`: the array `{array}` is {got}, expected {wants}")]
-    DType { path: PathBuf, array: String, got: String, wants: &'static str },
+    DType { path: PathBuf, array: String, got: String, wants: String },
     #[error("`{path}`: the array `{array}` has the shape {got:?}, but {by} says {wants:?}")]
     Shape { path: PathBuf, array: String, got: Vec<usize>, by: &'static str, wants: Vec<usize> },
     #[error("`{path}`: the array `{array}` holds {value} at {at:?}; hint: {hint}")]

@@ -123,19 +123,15 @@ pub struct Fixture {
     pub outputs: BTreeMap<String, Result<Array, FixtureError>>,
 }
 
-/// A dense array, row-major.
+/// A dense array, row-major. Labels are whole numbers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Array {
     pub shape: Vec<usize>,
-    pub elements: Elements,
+    pub data: Vec<f64>,
 }
 
-/// The two kinds of elements that fixtures have.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Elements {
-    F64(Vec<f64>),
-    I64(Vec<i64>),
-}
+/// The one array that holds no floats.
+const LABELS: &str = "labels";
 
 impl Fixture {
     /// Reads the case's file. Wrong inputs refuse the case; a wrong output is its own matter.
@@ -146,17 +142,12 @@ impl Fixture {
         let bytes = fs::read(path).map_err(|source| FixtureError::Read { path: path.into(), source })?;
         let (header, data) = split(path, &bytes)?;
         let config = config(path, &header, index, entry)?;
-        let array = |(name, shape): (&String, &Vec<usize>)| read_array(path, &header, data, name, shape);
-        let mut inputs = BTreeMap::new();
-        for listed in &entry.inputs {
-            let array = array(listed)?;
-            finite(path, listed.0, &array)?;
-            inputs.insert(listed.0.clone(), array);
+        let array = |(name, shape): (&String, &Vec<usize>)| (name.clone(), read_array(path, &header, data, name, shape));
+        let inputs = entry.inputs.iter().map(array).map(|(name, array)| Ok((name, array?))).collect::<Result<BTreeMap<_, _>, _>>()?;
+        if let (Some(classes), Some(labels)) = (config.classes(), inputs.get(LABELS)) {
+            below(path, labels, classes)?;
         }
-        if let (Some(classes), Some(labels)) = (config.classes(), inputs.get("labels")) {
-            below(path, "labels", labels, classes)?;
-        }
-        let outputs = entry.outputs.iter().map(|listed| (listed.0.clone(), output(path, listed.0, array(listed)))).collect();
+        let outputs = entry.outputs.iter().map(array).collect();
         Ok(Fixture { path: path.into(), config, inputs, outputs })
     }
 }
@@ -169,14 +160,6 @@ impl Array {
             (*i, left) = (left % size.max(1), left / size.max(1));
         }
         index
-    }
-
-    /// The numbers, if they are floats.
-    pub fn floats(&self) -> Option<&[f64]> {
-        match &self.elements {
-            Elements::F64(x) => Some(x),
-            Elements::I64(_) => None,
-        }
     }
 }
 
@@ -223,56 +206,31 @@ fn read_array(path: &Path, header: &Metadata, data: &[u8], name: &str, wants: &[
     if shape != wants {
         return Err(FixtureError::Shape { path: path(), array: array(), got: shape.clone(), by: "the index", wants: wants.to_vec() });
     }
+    let wants = if name == LABELS { Dtype::I64 } else { Dtype::F64 };
+    if *dtype != wants {
+        return Err(FixtureError::DType { path: path(), array: array(), got: format!("{dtype:?}"), wants: format!("{wants:?}") });
+    }
     // The header was checked: offsets lie within the data, and hold as many elements as the shape says.
     let words = data[*start..*end].as_chunks::<8>().0.iter();
-    let elements = match dtype {
-        Dtype::F64 => Elements::F64(words.map(|&w| f64::from_le_bytes(w)).collect()),
-        Dtype::I64 => Elements::I64(words.map(|&w| i64::from_le_bytes(w)).collect()),
-        other => {
-            let wants = "F64 (labels: I64)";
-            return Err(FixtureError::DType { path: path(), array: array(), got: format!("{other:?}"), wants });
-        }
+    let data: Vec<f64> = match name {
+        LABELS => words.map(|&w| i64::from_le_bytes(w) as f64).collect(),
+        _ => words.map(|&w| f64::from_le_bytes(w)).collect(),
     };
-    Ok(Array { shape: shape.clone(), elements })
-}
-
-/// An output as such: outputs are floats, all of them.
-fn output(path: &Path, name: &str, array: Result<Array, FixtureError>) -> Result<Array, FixtureError> {
-    let array = array?;
-    match array.elements {
-        Elements::F64(_) => {
-            finite(path, name, &array)?;
-            Ok(array)
-        }
-        Elements::I64(_) => Err(FixtureError::DType { path: path.into(), array: name.into(), got: "I64".into(), wants: "F64" }),
+    let array = Array { shape: shape.clone(), data };
+    // A reference that is no number proves nothing.
+    match array.data.iter().position(|x| !x.is_finite()) {
+        None => Ok(array),
+        Some(at) => Err(element(path(), name, &array, at, "all arrays of a case are finite".into())),
     }
 }
 
-/// A reference that is no number proves nothing.
-fn finite(path: &Path, name: &str, array: &Array) -> Result<(), FixtureError> {
-    let Some(values) = array.floats() else { return Ok(()) };
-    match values.iter().position(|x| !x.is_finite()) {
+fn below(path: &Path, labels: &Array, classes: Size) -> Result<(), FixtureError> {
+    match labels.data.iter().position(|x| !(0.0..f64::from(classes.get())).contains(x)) {
         None => Ok(()),
-        Some(at) => Err(FixtureError::Element {
-            path: path.into(),
-            array: name.into(),
-            value: values[at].to_string(),
-            at: array.index(at),
-            hint: "all arrays of a case are finite".into(),
-        }),
+        Some(at) => Err(element(path.into(), LABELS, labels, at, format!("labels of {classes} classes lie below {classes}"))),
     }
 }
 
-fn below(path: &Path, name: &str, array: &Array, classes: Size) -> Result<(), FixtureError> {
-    let Elements::I64(values) = &array.elements else { return Ok(()) };
-    match values.iter().position(|x| !(0..i64::from(classes.get())).contains(x)) {
-        None => Ok(()),
-        Some(at) => Err(FixtureError::Element {
-            path: path.into(),
-            array: name.into(),
-            value: values[at].to_string(),
-            at: array.index(at),
-            hint: format!("labels of {classes} classes lie below {classes}"),
-        }),
-    }
+fn element(path: PathBuf, name: &str, array: &Array, at: usize, hint: String) -> FixtureError {
+    FixtureError::Element { path, array: name.into(), value: array.data[at].to_string(), at: array.index(at), hint }
 }

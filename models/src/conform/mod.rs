@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use backend::{Backend, Cpu, Eval};
-pub use report::{ArrayReport, CaseReport, Miss, Report, Verdict};
+pub use report::{ArrayReport, CaseReport, Miss, Problem, Report, Verdict};
 
 use compare::{tolerance, worst};
 use derive::{Derivation, derivations, is_made_of};
@@ -42,7 +42,7 @@ pub fn run(paths: &[PathBuf], backend: &dyn Backend) -> Report {
                 let notes = found.unlisted.iter().map(|p| format!("`{}` is left alone: the index does not list it", p.display()));
                 report.notes.extend(notes);
             }
-            Err(error) => report.problems.push(error.to_string()),
+            Err(error) => report.problems.push(Problem { path: path.clone(), message: error.to_string() }),
         }
     }
     report
@@ -126,7 +126,7 @@ fn judge(
     shape: &[usize],
     got: &[f64],
 ) -> Verdict {
-    let reference = expected.floats().unwrap_or_default();
+    let reference = &expected.data;
     if !is_made_of(&expected.shape, shape) || got.len() != reference.len() {
         let (path, array) = (fixture.path.clone(), name.to_string());
         let error = FixtureError::Shape { path, array, got: expected.shape.clone(), by: "its config", wants: shape.to_vec() };

@@ -1,16 +1,25 @@
-//! What a conformance run found, and its text: a line for each case, each array that failed, and the counts. Read [`Report`].
+//! What a conformance run found, and its text: a line for each case, each array that failed, and the counts. Why a path holds no set is in
+//! [`Report::problems`], for whoever shows errors. Read [`Report`].
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// The outcome of a run.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Report {
     pub cases: Vec<CaseReport>,
     /// Paths that hold no set that could be read; each counts as one failure.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
     /// What was seen and is no failure.
     pub notes: Vec<String>,
+}
+
+/// A path, and why nothing could be run there.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Problem {
+    pub path: PathBuf,
+    pub message: String,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -85,7 +94,7 @@ impl CaseReport {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cases.iter().try_for_each(|case| write!(f, "{case}"))?;
-        self.problems.iter().try_for_each(|problem| writeln!(f, "FAIL {problem}"))?;
+        self.problems.iter().try_for_each(|problem| writeln!(f, "FAIL {}: it holds no set that could be run", problem.path.display()))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "note {note}"))?;
         writeln!(f, "not covered: {}", self.not_covered())?;
         writeln!(f, "{} passed, {} failed", self.passed(), self.failed())
