@@ -16,7 +16,7 @@ pub struct ModelFlags {
     /// A `.pf` file, `-` for standard input, or the name of a built-in model [default: localmixer]
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
-    /// Named sizes of the model: S/1/1, M/1/16, M/8/16, L/8/64, L/32/64
+    /// Named sizes of the model: S/1/1, M/1/16, M/8/16, L/8/64, L/32/64 [default for train and bench: M/1/16]
     #[arg(long, value_name = "NAME", value_parser = preset)]
     pub preset: Option<&'static Preset>,
     /// A size or option of the model; may be given several times, and wins over the preset
@@ -27,13 +27,13 @@ pub struct ModelFlags {
 /// What the passes are told.
 #[derive(clap::Args, Clone, Debug)]
 pub struct StepFlags {
-    /// The learning algorithm: bp, lg-bp, lg-fg-a
+    /// The learning algorithm: bp, lg-bp, lg-fg-a [default: lg-fg-a]
     #[arg(long, value_name = "NAME", value_parser = algorithm)]
     pub algorithm: Option<Algorithm>,
-    /// Examples in a step
+    /// Examples in a step [default: the preset's, or 128]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = batch)]
     pub batch: Option<usize>,
-    /// Tangent directions for each example; estimates are means over them
+    /// Tangent directions for each example; estimates are means over them [default: 1]
     #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = directions)]
     pub directions: Option<usize>,
     /// Perturb activities behind ReLU zeros, too

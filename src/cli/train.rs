@@ -85,6 +85,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     introduce(&plan, &classifier, &splits, start);
     if !evaluate {
+        dir.check_writable()?;
         epochs(&mut classifier, &plan, &splits, &dir, stored.map_or(meta, |c| c.meta))?;
     }
     let test = classifier.error(&splits.test, usize::MAX)?;

@@ -58,7 +58,7 @@ impl RunDir {
         Ok(dir)
     }
 
-    /// The folder of a run that left a checkpoint.
+    /// The folder of a run that left a checkpoint. For going on with it, ask [`RunDir::check_writable`] too; looking needs no more.
     pub fn resume(path: &Path) -> Result<RunDir, RunError> {
         let dir = RunDir { path: path.to_path_buf() };
         if let Some(path) = blocking_file(path) {
@@ -74,7 +74,6 @@ impl RunDir {
                 false => nothing("it has no checkpoint", "give the folder of the run with -o, or train without --resume"),
             };
         }
-        dir.check_writable()?;
         Ok(dir)
     }
 
@@ -95,7 +94,7 @@ impl RunDir {
     }
 
     /// Better now than after the first epoch. Sweeps up what a killed process left in the making.
-    fn check_writable(&self) -> Result<(), RunError> {
+    pub fn check_writable(&self) -> Result<(), RunError> {
         let failed = |source| RunError::write(&self.path, source);
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();

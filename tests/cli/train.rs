@@ -296,6 +296,12 @@ fn a_folder_that_cannot_be_written_is_refused() {
         return eprintln!("skipped in part: this user may write everywhere");
     }
     refused(&strs(&with(&place.arg("closed"))), 1, &["cannot write", "closed`", "hint: make the folder writable"]);
+
+    // Looking at a run needs no more than reading it.
+    trains(&place, "run", &["--epochs", "1"]);
+    fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o555)).unwrap();
+    let (data, output) = (place.arg("data"), place.arg("run"));
+    errors(&succeeds(&["train", "--resume", "--epochs", "0", "--data", &data, "-o", &output]));
 }
 
 /// The model that the README shows, read from there.
