@@ -253,8 +253,14 @@ fn sizes_come_from_the_config() {
         let text = report.to_string();
         parts.iter().for_each(|part| assert!(text.contains(part), "`{part}` is not in\n{text}"));
     };
-    config(r#"{"kind": "xent", "N": 3, "P": 4, "G": 5, "D": 2, "K": 5}"#, &["`x` has the shape [3, 4, 2, 5], but its config says [3, 4, 5, 2]"]);
-    config(r#"{"kind": "xent", "N": 4, "P": 4, "G": 2, "D": 5, "K": 5}"#, &["`x` has the shape [3, 4, 2, 5], but its config says [4, 4, 2, 5]"]);
+    config(
+        r#"{"kind": "xent", "N": 3, "P": 4, "G": 5, "D": 2, "K": 5}"#,
+        &["`x` has the shape [3, 4, 2, 5], but its config says [3, 4, 5, 2]"],
+    );
+    config(
+        r#"{"kind": "xent", "N": 4, "P": 4, "G": 2, "D": 5, "K": 5}"#,
+        &["`x` has the shape [3, 4, 2, 5], but its config says [4, 4, 2, 5]"],
+    );
     config(r#"{"kind": "xent", "N": 3, "P": 4, "G": 2, "D": 5}"#, &["its config is wrong: missing field `K`"]);
     config(r#"{"kind": "xent", "N": 3, "P": 4, "G": 2, "D": 5, "K": 0}"#, &["nonzero"]);
     config(r#"{"kind": "xent", "N": 4000000000, "P": 4000000000, "G": 4000000000, "D": 4000000000, "K": 5}"#, &["4000000000"]);
@@ -280,7 +286,10 @@ fn a_smaller_set_is_a_set() {
     set.index(|index| {
         let case = &mut index["step_s_like"];
         case["inputs"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("anoise.") && !name.starts_with("fa."));
-        case["outputs"].as_object_mut().unwrap().retain(|name, _| name == "loss" || name.starts_with("grad.BP.") || name.starts_with("block0.fc."));
+        case["outputs"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| name == "loss" || name.starts_with("grad.BP.") || name.starts_with("block0.fc."));
         case["outputs"]["grad.BP.block7.fc.b"] = json!([8]);
     });
     let mut file = set.read("step_s_like");
@@ -368,7 +377,8 @@ fn replicated([n, p, g, d, k]: [usize; 5], seed: u64) -> (File, Value) {
             for h in 0..g {
                 aggregated.extend_from_slice(&mean[i * c..][..c]);
                 loss.push(xent[i]);
-                let own: f64 = (0..d).map(|l| dx[(i * p + q) * c + h * d + l] * (0..k).map(|j| w[(h * d + l) * k + j] * ei(j)).sum::<f64>()).sum();
+                let own: f64 =
+                    (0..d).map(|l| dx[(i * p + q) * c + h * d + l] * (0..k).map(|j| w[(h * d + l) * k + j] * ei(j)).sum::<f64>()).sum();
                 dloss_x.push(own / p as f64);
                 dloss.push(own / p as f64 + shared);
             }

@@ -49,7 +49,8 @@ pub fn run(paths: &[PathBuf], backend: &dyn Backend) -> Report {
 }
 
 fn case(listed: &Listed, index: &std::path::Path, backend: &dyn Backend) -> CaseReport {
-    let refused = |error: String, outputs: Vec<String>| CaseReport { name: listed.name.clone(), refused: Some(error), arrays: failed(outputs) };
+    let refused =
+        |error: String, outputs: Vec<String>| CaseReport { name: listed.name.clone(), refused: Some(error), arrays: failed(outputs) };
     let entry = match &listed.entry {
         Ok(entry) => entry,
         Err(error) => return refused(error.to_string(), Vec::new()),

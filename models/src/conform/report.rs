@@ -40,7 +40,9 @@ pub struct ArrayReport {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Verdict {
     /// The worst element departs by this share of what is allowed.
-    Passed { share: f64 },
+    Passed {
+        share: f64,
+    },
     Failed(Miss),
     /// Nothing here derives the array.
     NotCovered,
@@ -49,7 +51,14 @@ pub enum Verdict {
 /// Why an array failed.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Miss {
-    Departs { by: String, error: f64, at: Vec<usize>, got: f64, expected: f64, tolerance: f64 },
+    Departs {
+        by: String,
+        error: f64,
+        at: Vec<usize>,
+        got: f64,
+        expected: f64,
+        tolerance: f64,
+    },
     /// It could not be compared.
     Problem(String),
     /// Its case was refused.
@@ -119,7 +128,8 @@ impl fmt::Display for CaseReport {
             (_, _) => "FAIL",
         };
         write!(f, "{head} {name}: {} passed, {} failed, {} not covered", self.passed(), self.failed(), self.not_covered())?;
-        let shares = self.arrays.iter().filter_map(|a| if let Verdict::Passed { share } = a.verdict { Some((share, &a.name)) } else { None });
+        let shares =
+            self.arrays.iter().filter_map(|a| if let Verdict::Passed { share } = a.verdict { Some((share, &a.name)) } else { None });
         if let Some((share, array)) = shares.max_by(|a, b| a.0.total_cmp(&b.0)) {
             write!(f, "; nearest to its tolerance: {array}, at {share:.1e} of it")?;
         }
