@@ -113,7 +113,8 @@ fn conform_counts_and_fails() {
     assert!(uncovered.out.ends_with("not covered: 18\n0 passed, 0 failed\n"), "{}", uncovered.out);
     let missing = run(&["conform", &one, "/nowhere"]);
     assert_eq!(missing.code, Some(1));
-    assert!(missing.out.contains("`/nowhere` does not exist; hint: ") && missing.out.ends_with("11 passed, 1 failed\n"), "{}", missing.out);
+    assert!(missing.err.contains("`/nowhere` does not exist") && missing.err.contains("hint: "), "{}", missing.err);
+    assert!(missing.out.contains("FAIL /nowhere: ") && missing.out.ends_with("11 passed, 1 failed\n"), "{}", missing.out);
     check_refused(run(&["conform"]), 2, &["<PATH>"], &["conform"]);
     check_refused(run(&["conform", &one, "--backend", "wgsl"]), 2, &["no back end `wgsl` yet", "eval, cpu"], &["conform"]);
     check_refused(run(&["conform", &one, "--dtype", "f16"]), 2, &["'--dtype <DTYPE>'", "f64, f32"], &["conform"]);
