@@ -47,9 +47,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let measured = measure(&chosen, &settings, &pool, args.steps)?;
     let gemm_peak = before.max(peak::gemm_gflops(&pool, 20)?);
 
+    let memory = peak::memory_gbytes(&pool, 10);
+
     let Measured { compile, ms, report, batch, .. } = measured;
     let gflops = report.contraction_flops as f64 / (ms * 1e6);
     let images_per_s = batch as f64 * 1e3 / ms;
+    // What a step could not beat: its products at the measured peak, or its tensors through memory at the measured speed.
+    let bytes_moved = report.bytes_read + report.bytes_written;
+    let (floor_gemm, floor_memory) = (report.contraction_flops as f64 / (gemm_peak * 1e6), bytes_moved as f64 / (memory * 1e6));
     if args.json {
         let figures = json!({
             "model": chosen.model.name(),
@@ -67,6 +72,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
             "planned_bytes": report.peak_bytes,
             "steps": measured.steps,
             "ms_min": measured.ms_min,
+            "memory_gbytes_per_s": memory,
+            "floor_gemm_ms": floor_gemm,
+            "floor_memory_ms": floor_memory,
             "compile_ms": compile.as_secs_f64() * 1e3,
         });
         return out::print(&figures.to_string());
@@ -79,6 +87,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         ("median of a step", format!("{ms:.2} ms ({} steps, best {:.2} ms)", measured.steps, measured.ms_min)),
         ("images", format!("{images_per_s:.0} a second")),
         ("matrix products", format!("{gflops:.1} GFLOP/s, {:.1} % of the {gemm_peak:.1} measured here", 100.0 * gflops / gemm_peak)),
+        ("floor of these", format!("{floor_gemm:.2} ms")),
+        ("all tensors through memory", format!("{floor_memory:.2} ms at the {memory:.1} GB/s measured here; less where caches hold them")),
         ("peak memory", format!("{peak_bytes}, planned {}", bytes(report.peak_bytes as u64))),
     ];
     out::print(&out::table(&rows.map(|(name, figure)| vec![name.into(), figure]), &[]))

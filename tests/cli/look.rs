@@ -85,7 +85,7 @@ fn bench_gives_its_figures_as_json() {
     assert_eq!(["model", "preset", "algorithm", "backend"].map(text), ["localmixer", "S/1/1", "lg-fg-a", "cpu"]);
     let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key}: {json}"));
     assert_eq!((number("batch"), number("threads"), number("steps")), (32.0, 1.0, 5.0));
-    for key in ["ms_median", "images_per_s", "gflops", "gemm_peak_gflops", "share_of_peak", "planned_bytes"] {
+    for key in ["ms_median", "images_per_s", "gflops", "gemm_peak_gflops", "share_of_peak", "planned_bytes", "memory_gbytes_per_s", "floor_gemm_ms", "floor_memory_ms"] {
         assert!(number(key) > 0.0, "{key}: {json}");
     }
     assert!((number("images_per_s") - 32e3 / number("ms_median")).abs() < 1e-6 * number("images_per_s"));

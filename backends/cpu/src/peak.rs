@@ -1,4 +1,4 @@
-//! What this machine can do at best, measured: the yardstick of `bench`. It knows no plan. Read [`gemm_gflops`].
+//! What this machine can do at best, measured: the yardstick of `bench`. It knows no plan. Read [`gemm_gflops`] and [`memory_gbytes`].
 
 use std::time::Instant;
 
@@ -26,4 +26,25 @@ pub fn gemm_gflops(pool: &Pool, trials: usize) -> Result<f64, CpuError> {
         best = best.max(flop / start.elapsed().as_secs_f64() / 1e9);
     }
     Ok(best)
+}
+
+/// Numbers that each thread copies: far more than a cache holds.
+const COPIED: usize = 16 << 20;
+
+/// The speed in GB/s, read and written bytes together, at which as many threads as `pool` has copy f32 numbers through memory: the best of
+/// `trials`, each some ten milliseconds long.
+pub fn memory_gbytes(pool: &Pool, trials: usize) -> f64 {
+    let mut pairs: Vec<(Vec<f32>, Vec<f32>)> = (0..pool.threads()).map(|_| (vec![1.0; COPIED], vec![0.0; COPIED])).collect();
+    let mut best = 0.0f64;
+    for _ in 0..trials.max(1) {
+        let start = Instant::now();
+        std::thread::scope(|threads| {
+            for (from, to) in &mut pairs {
+                threads.spawn(|| to.copy_from_slice(from));
+            }
+        });
+        let bytes = 2 * COPIED * size_of::<f32>() * pairs.len();
+        best = best.max(bytes as f64 / start.elapsed().as_secs_f64() / 1e9);
+    }
+    best
 }
