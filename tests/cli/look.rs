@@ -85,7 +85,17 @@ fn bench_gives_its_figures_as_json() {
     assert_eq!(["model", "preset", "algorithm", "backend"].map(text), ["localmixer", "S/1/1", "lg-fg-a", "cpu"]);
     let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key}: {json}"));
     assert_eq!((number("batch"), number("threads"), number("steps")), (32.0, 1.0, 5.0));
-    for key in ["ms_median", "images_per_s", "gflops", "gemm_peak_gflops", "share_of_peak", "planned_bytes", "memory_gbytes_per_s", "floor_gemm_ms", "floor_memory_ms"] {
+    for key in [
+        "ms_median",
+        "images_per_s",
+        "gflops",
+        "gemm_peak_gflops",
+        "share_of_peak",
+        "planned_bytes",
+        "memory_gbytes_per_s",
+        "floor_gemm_ms",
+        "floor_memory_ms",
+    ] {
         assert!(number(key) > 0.0, "{key}: {json}");
     }
     assert!((number("images_per_s") - 32e3 / number("ms_median")).abs() < 1e-6 * number("images_per_s"));
@@ -108,9 +118,9 @@ fn conform_counts_and_fails() {
         assert!(out.ends_with("not covered: 0\n11 passed, 0 failed\n"), "{out}");
     }
     // Nothing of this case is covered: nothing was shown, so it is no success.
-    let uncovered = run(&["conform", &format!("{fixtures}/infonce.safetensors")]);
+    let uncovered = run(&["conform", &format!("{fixtures}/step_contrastive.safetensors")]);
     assert_eq!(uncovered.code, Some(1));
-    assert!(uncovered.out.ends_with("not covered: 18\n0 passed, 0 failed\n"), "{}", uncovered.out);
+    assert!(uncovered.out.ends_with("not covered: 64\n0 passed, 0 failed\n"), "{}", uncovered.out);
     let missing = run(&["conform", &one, "/nowhere"]);
     assert_eq!(missing.code, Some(1));
     assert!(missing.err.contains("`/nowhere` does not exist") && missing.err.contains("hint: "), "{}", missing.err);

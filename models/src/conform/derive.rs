@@ -26,6 +26,8 @@ pub struct Derivation {
 pub enum Feed {
     /// The fixture's input of this name.
     Array(String),
+    /// As much of the fixture's input of this name as the program takes: its first rows.
+    Rows(String),
     /// The same number everywhere.
     Fill(f64),
 }
@@ -37,8 +39,9 @@ pub fn derivations(fixture: &Fixture) -> Vec<Derivation> {
         Config::Xent(sizes) => xent(sizes),
         Config::Norm(sizes) => norm(sizes),
         Config::Step(network) => step(network, &promised),
-        // The contrastive loss is still to come.
-        Config::Infonce(_) | Config::NceStep(_) => Vec::new(),
+        Config::Infonce(sizes) => infonce(sizes),
+        // Training with contrastive losses is still to come.
+        Config::NceStep(_) => Vec::new(),
     };
     for derivation in &mut all {
         derivation.gives.retain(|(array, _)| promised.contains(&array.as_str()));
@@ -62,16 +65,24 @@ impl Derivation {
     fn tensor(&self, program: &Program, port: &Port, fixture: &Fixture) -> Result<Tensor, FixtureError> {
         match (self.feed)(&port.name) {
             Feed::Fill(x) => Ok(Tensor::from_fn(&program.axes, port.dtype, &port.order, |_| x)),
-            Feed::Array(name) => {
-                let path = || fixture.path.clone();
-                let array = fixture.inputs.get(&name).ok_or_else(|| FixtureError::NoInput { path: path(), array: name.clone() })?;
-                let wants = program.shape(port);
-                if !is_made_of(&array.shape, &wants) {
-                    return Err(FixtureError::Shape { path: path(), array: name, got: array.shape.clone(), by: "its config", wants });
-                }
-                Ok(Tensor::from_data(&program.axes, port.dtype, &port.order, array.data.clone()))
-            }
+            Feed::Array(name) => self.array(program, port, fixture, name, 1),
+            Feed::Rows(name) => self.array(program, port, fixture, name, 2),
         }
+    }
+
+    /// The array `name`, or of an array that is `times` as long the first part.
+    fn array(&self, program: &Program, port: &Port, fixture: &Fixture, name: String, times: usize) -> Result<Tensor, FixtureError> {
+        let path = || fixture.path.clone();
+        let array = fixture.inputs.get(&name).ok_or_else(|| FixtureError::NoInput { path: path(), array: name.clone() })?;
+        let mut wants = program.shape(port);
+        if let Some(rows) = wants.first_mut() {
+            *rows *= times;
+        }
+        if !is_made_of(&array.shape, &wants) {
+            return Err(FixtureError::Shape { path: path(), array: name, got: array.shape.clone(), by: "its config", wants });
+        }
+        let count = array.data.len() / times;
+        Ok(Tensor::from_data(&program.axes, port.dtype, &port.order, array.data[..count].to_vec()))
     }
 }
 
@@ -127,6 +138,38 @@ fn xent(sizes: &Replicated) -> Vec<Derivation> {
         derivation("transpose", TRANSPOSE, &["loss"], &gx, named),
         derivation("transpose of ones", TRANSPOSE, &["loss"], &g1x, ones),
     ]
+}
+
+/// The contrastive losses: as the replicated cross entropy, with the bank under a stop-gradient.
+fn infonce(sizes: &Replicated) -> Vec<Derivation> {
+    let text =
+        |file, text| Text { file, text, batch: sizes.features.n.get(), sets: sizes_of(&sizes.features) }.set("classes", sizes.classes);
+    let one_sided = text("infonce.pf", include_str!("infonce.pf"));
+    let views = text("infonce_views.pf", include_str!("infonce_views.pf"));
+    let forms = [("dot", one_sided.clone().set("similarity", "dot")), ("cos", one_sided.set("similarity", "cos")), ("simclr", views)];
+    let mut all = Vec::new();
+    for (form, model) in forms {
+        let gradients = [("gx1", "g.x1"), ("gx2", "g.x2"), ("gw", "g.w"), ("gb", "g.b")];
+        let runs: [(_, &'static [&'static str], &[_]); 2] =
+            [("jvp", JVP, &[("loss", "loss"), ("dloss", "d.loss")]), ("transpose", TRANSPOSE, &gradients)];
+        for (by, passes, gives) in runs {
+            let model = model.clone();
+            all.push(Derivation {
+                by: by.into(),
+                gives: gives.iter().map(|(array, output)| (format!("{form}.{array}"), output.to_string())).collect(),
+                program: Box::new(move |float| {
+                    let program = model.program(float, &[], &["cut", "replicate"], &Options::new(Algorithm::LgBp))?;
+                    passed(copies_as_outputs(program, &["loss"])?, passes, &Options::new(Algorithm::LgBp))
+                }),
+                // One cotangent serves all forms: those of one side take its first half.
+                feed: Box::new(move |port| match port {
+                    "ct.loss" if form != "simclr" => Feed::Rows("ct".into()),
+                    _ => Feed::Array(array_of(port, "")),
+                }),
+            });
+        }
+    }
+    all
 }
 
 /// `norm` of the library along the axes of each kind.
