@@ -1,5 +1,6 @@
 //! `pushforward_plan::lower` and the CPU back end against the evaluator, on generated programs: maps, selects, sums, maxima, contractions of one
-//! to four factors, renamings, iota and delta, gather and window, casts, conditions, integers; odd sizes and 1; f32 and f64.
+//! to four factors, renamings, iota and delta, gather and window, casts, conditions, integers, parameters updated in place; odd sizes
+//! and 1; f32 and f64.
 //!
 //! The tolerance follows from the program: the evaluator runs it as it stands, and with every f32 widened to f64 and every sum off by what its
 //! roundings may add up to; what that does to a result, rounding may do here, too. What is left out is little, and counted: results that
@@ -13,7 +14,7 @@ use pushforward_ir::op::{Affine, Number};
 use pushforward_ir::program::{Output, Port, rebuild};
 use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
-use crate::support::{Random, assert_near, evaluated, on_cpu, tensors};
+use crate::support::{Random, assert_near, evaluated, inlined, on_cpu, tensors};
 
 const PROGRAMS: u64 = 160;
 
@@ -33,6 +34,43 @@ fn random_programs_in_f32() {
 fn random_programs_in_both() {
     let tally = (2000..2000 + PROGRAMS / 2).map(|seed| check(seed, &[DType::F32, DType::F64])).fold(Tally::default(), Tally::plus);
     tally.assert_telling();
+}
+
+/// Outputs `new.w` of a model's text are updates of its parameters `w`: they see the old numbers, whatever the order of kernels.
+#[test]
+fn updates_see_the_old_numbers() {
+    let texts = [
+        // Each kernel that updates one reads the other.
+        "param v: f32[A] = 1; param w: f32[A] = 1;
+         output new.v: f32[A] = w; output new.w: f32[A] = v;",
+        "param v: f32[A] = 1; param w: f32[A] = 1;
+         output new.v: f32[A] = w * 0.5; output new.w: f32[A] = v + w;",
+        // A row section after the sum reads what the sum replaces.
+        "param w: f32[A] = 1;
+         s = sum[B](x * x);
+         output y: f32[A, B] = tanh(x * s) * w; output new.w: f32[A] = s;",
+        // The new numbers are computed again where another parameter's update needs them.
+        "param v: f32[A] = 1; param w: f32[A, B] = 1;
+         n = v * 0.5;
+         output new.v: f32[A] = n; output new.w: f32[A, B] = w - x * n;",
+        // Read through another order of axes.
+        "param w: f32[A, C] = 1;
+         output new.w: f32[A, C] = w - rename[A -> C, C -> A](w);",
+    ];
+    for body in texts {
+        let text = format!("pf 1\naxis A = 7;\naxis B = 5;\naxis C like A;\nmodel m(x: f32[A, B]) {{\n{body}\n}}");
+        let mut program = inlined(&text, &[], 1, DType::F64);
+        for out in &mut program.outputs {
+            if let Some(param) = out.port.name.strip_prefix("new.") {
+                out.port.name = param.to_string();
+            }
+        }
+        let inputs = tensors(&program, &mut Random::new(3));
+        let expected = evaluated(&program, &inputs);
+        for slices in [true, false] {
+            assert_near(&text, &on_cpu(&program, &inputs, slices, 2), &expected, 1e-12, 1e-12);
+        }
+    }
 }
 
 /// What the programs of a test had in common.
@@ -178,6 +216,7 @@ fn widened_inputs(inputs: &Inputs) -> Inputs {
 
 // ---- programs
 
+const PARAMS: u32 = 3;
 /// The most elements of a value, and terms of a reduction.
 const MOST: usize = 60_000;
 
@@ -200,8 +239,12 @@ fn generated(random: &mut Random, floats: &[DType]) -> Program {
         let dtype = if i == 3 { DType::I32 } else { random.of(floats) };
         program.inputs.push(Port { name: format!("x{i}"), dtype, order: order(random, &axes, 3) });
     }
-    for i in 0..2 {
-        let port = Port { name: format!("w{i}"), dtype: random.of(floats), order: order(random, &axes[1..], 2) };
+    for i in 0..PARAMS {
+        // Some are alike, so that they can be exchanged.
+        let port = match program.params.last().filter(|_| random.chance(40)) {
+            Some(before) => Port { name: format!("w{i}"), ..before.port.clone() },
+            None => Port { name: format!("w{i}"), dtype: random.of(floats), order: order(random, &axes[1..], 2) },
+        };
         let init = pushforward_ir::program::Init::Constant(0.0);
         program.params.push(pushforward_ir::program::ParamDecl { port, init, exact: false, decay: false });
     }
@@ -209,15 +252,16 @@ fn generated(random: &mut Random, floats: &[DType]) -> Program {
     for i in 0..4 {
         g.b.op(Op::Input(i), &[]);
     }
-    for i in 0..2 {
+    for i in 0..PARAMS {
         g.b.op(Op::Param(i), &[]);
     }
     let wanted = 8 + g.random.below(24);
     let mut tries = 0;
-    while g.b.program().nodes.len() < 6 + wanted && tries < 400 {
+    while g.b.program().nodes.len() < 4 + PARAMS as usize + wanted && tries < 400 {
         tries += 1;
         g.grow();
     }
+    let updates: Vec<Output> = (0..PARAMS).filter_map(|p| g.update(p)).collect();
     let mut program = g.b.finish();
     // What nothing uses, and some of what something does.
     let used: Vec<bool> = program.values().map(|v| program.values().any(|u| program.args(u).contains(&v))).collect();
@@ -229,6 +273,7 @@ fn generated(random: &mut Random, floats: &[DType]) -> Program {
         }
         program.outputs.push(Output { port: Port { name: format!("out{i}"), dtype: program.ty(value).dtype, order }, value });
     }
+    program.outputs.extend(updates);
     program
 }
 
@@ -341,6 +386,28 @@ impl Generator<'_> {
             let over = self.some(join);
             let _ = self.b.try_op(Op::Contract(over), &factors);
         }
+    }
+
+    /// A new value for a parameter: any value, another parameter more likely, summed to its axes; perhaps together with the old one.
+    fn update(&mut self, param: u32) -> Option<Output> {
+        if self.random.chance(40) {
+            return None;
+        }
+        let port = self.b.program().params[param as usize].port.clone();
+        let (old, axes) = (self.b.op(Op::Param(param), &[]), AxisSet::of(port.order.iter().copied()));
+        let x = match self.random.chance(30) {
+            true => {
+                let other = self.random.below(PARAMS as usize) as u32;
+                Some(self.b.op(Op::Param(other), &[])).filter(|&x| self.b.ty(x).dtype == port.dtype)?
+            }
+            false => self.value(port.dtype)?,
+        };
+        let x = self.b.sum(x, self.b.axes_of(x) - axes);
+        let value = match self.b.axes_of(x) == axes && self.random.chance(60) {
+            true => x,
+            false => self.b.op(Op::Add, &[x, old]),
+        };
+        Some(Output { port, value })
     }
 
     fn op(&mut self, op: Op, dtypes: &[DType]) {

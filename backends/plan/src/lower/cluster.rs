@@ -38,7 +38,7 @@ pub enum Kind {
     Noise,
 }
 
-/// All kernels of a program, and what of theirs reaches memory.
+/// What [`clusters`] decided.
 pub struct Clusters {
     /// Those that others took in have no members.
     pub list: Vec<Cluster>,
@@ -68,13 +68,31 @@ pub fn source(program: &Program, v: Value) -> Value {
     }
 }
 
-/// `read_again`: a value that depends on a parameter which the program updates may be computed again, which reads the parameter once more,
-/// before the update. Where the update leads to such a reader, there is no order of such kernels: ask again without.
-pub fn clusters(prepared: &Prepared, read_again: bool) -> Clusters {
-    let mut fusion = Fusion::new(prepared);
+/// When parameters that the program updates are read and written. Where a kernel that updates one leads to a reader of the old numbers, the
+/// kernels have no order: the next way has fewer such readers, the last has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Updates {
+    /// A value that depends on the parameter may be computed again, which reads the parameter once more.
+    ReadAgain,
+    /// Only the kernels of the parameter's own users read it.
+    ReadByUsers,
+    /// Each update is a kernel that only copies what another has left in memory: parameters may be exchanged.
+    Apart,
+}
+
+impl Updates {
+    pub const ALL: [Updates; 3] = [Updates::ReadAgain, Updates::ReadByUsers, Updates::Apart];
+}
+
+/// The kernels of a program, and what of theirs reaches memory.
+pub fn clusters(prepared: &Prepared, updates: Updates) -> Clusters {
+    let mut fusion = Fusion::new(prepared, updates == Updates::Apart);
     fusion.fuse();
     let (list, of) = (fusion.list, fusion.of);
-    let pinned = if read_again { HashSet::new() } else { updated(prepared) };
+    let pinned = match updates {
+        Updates::ReadAgain | Updates::Apart => HashSet::new(),
+        Updates::ReadByUsers => updated(prepared),
+    };
     let mut memory = Memory { prepared, pinned, list, of: &of, choice: vec![None; of.len()], stored: vec![false; of.len()] };
     memory.run();
     let Memory { list, stored, .. } = memory;
@@ -89,13 +107,15 @@ struct Fusion<'a> {
     after: Vec<Vec<Value>>,
     /// Parameters that are updated.
     updated: HashSet<u32>,
+    /// [`Updates::Apart`].
+    apart: bool,
 }
 
 impl<'a> Fusion<'a> {
-    fn new(prepared: &'a Prepared) -> Fusion<'a> {
+    fn new(prepared: &'a Prepared, apart: bool) -> Fusion<'a> {
         let program = &prepared.program;
-        let mut fusion =
-            Fusion { prepared, list: Vec::new(), of: vec![None; program.nodes.len()], after: after(prepared), updated: updated(prepared) };
+        let (of, after, updated) = (vec![None; program.nodes.len()], after(prepared), updated(prepared));
+        let mut fusion = Fusion { prepared, list: Vec::new(), of, after, updated, apart };
         for v in program.values() {
             let op = program.op(v);
             let axes = program.axes_of(v);
@@ -133,6 +153,9 @@ impl<'a> Fusion<'a> {
     fn merge(&mut self, from: ClusterId, to: ClusterId) {
         let (a, b) = (&self.list[from], &self.list[to]);
         if from == to || a.kind != Kind::Nest || b.kind != Kind::Nest || a.members.len() + b.members.len() > MOST_MEMBERS {
+            return;
+        }
+        if self.apart && b.members.iter().any(|&v| self.update_of(v).is_some()) {
             return;
         }
         let Some((points, row)) = joint(a, b) else { return };
@@ -219,17 +242,24 @@ fn updated(prepared: &Prepared) -> HashSet<u32> {
     prepared.targets.iter().filter_map(state).collect()
 }
 
-/// For each value, the values of kernels that must come after it: its users, seen through renamings, and for readers of a parameter that is
-/// updated the update.
-pub fn after(prepared: &Prepared) -> Vec<Vec<Value>> {
+/// Of each parameter, the value that is its update.
+pub fn updates(prepared: &Prepared) -> Vec<Option<Value>> {
     let program = &prepared.program;
-    let mut after: Vec<Vec<Value>> = vec![Vec::new(); program.nodes.len()];
     let mut update: Vec<Option<Value>> = vec![None; program.params.len()];
     for (target, out) in prepared.targets.iter().zip(&program.outputs) {
         if let Target::State(p) = target {
             update[*p] = Some(out.value);
         }
     }
+    update
+}
+
+/// For each value, the values of kernels that must come after it: its users, seen through renamings, and for readers of a parameter that is
+/// updated the update.
+fn after(prepared: &Prepared) -> Vec<Vec<Value>> {
+    let program = &prepared.program;
+    let mut after: Vec<Vec<Value>> = vec![Vec::new(); program.nodes.len()];
+    let update = updates(prepared);
     for v in program.values().filter(|&v| !matches!(program.op(v), Op::Rename(_))) {
         for &a in program.args(v) {
             let a = source(program, a);

@@ -27,7 +27,7 @@ use pushforward_ir::axis::AxisId;
 use pushforward_ir::{Op, Program, Value};
 
 use crate::kernel::*;
-use cluster::{Cluster, Clusters, Kind};
+use cluster::{Cluster, Clusters, Kind, Updates};
 use nest::{Lowered, Store};
 use place::Layouts;
 use prepare::{Prepared, Target};
@@ -63,9 +63,11 @@ pub fn lower(program: &Program, options: &Options) -> Result<Plan, LowerError> {
         return Err(LowerError::Unsound(fault.message.clone()));
     }
     addressable(program)?;
-    let prepared = prepare::run(program);
-    let decided = [true, false].into_iter().find_map(|read_again| decide(program, &prepared, options, read_again));
-    let mut plan = decided.expect("kernels that read a parameter only where its users do have an order").plan();
+    let mut plans = Updates::ALL.into_iter().filter_map(|updates| {
+        let prepared = prepare::run(program, updates == Updates::Apart);
+        decide(program, &prepared, options, updates).map(Decided::plan)
+    });
+    let mut plan = plans.next().expect("updates by copies that nothing waits for have an order");
     memory::allocate(&mut plan);
     Ok(plan)
 }
@@ -79,10 +81,10 @@ struct Decided<'a> {
     groups: Vec<Group>,
 }
 
-/// `None` if the kernels have no order; see [`cluster::clusters`].
-fn decide<'a>(original: &Program, prepared: &'a Prepared, options: &Options, read_again: bool) -> Option<Decided<'a>> {
+/// `None` if the kernels have no order; see [`Updates`].
+fn decide<'a>(original: &Program, prepared: &'a Prepared, options: &Options, updates: Updates) -> Option<Decided<'a>> {
     let program = &prepared.program;
-    let clusters = cluster::clusters(prepared, read_again);
+    let clusters = cluster::clusters(prepared, updates);
     let layouts = Layouts::new(original, prepared, &clusters);
     let orders = place::orders(program);
     let (mut kernels, mut by_example) = (Vec::new(), Vec::new());
@@ -105,7 +107,7 @@ fn decide<'a>(original: &Program, prepared: &'a Prepared, options: &Options, rea
         let kernel = Kernel { name: name::name(program, cluster, &body), about: name::about(program, cluster), args, body };
         kernels.push(Some((kernel, buffers, stream)));
     }
-    let groups = schedule::schedule(program, &clusters, &cluster::after(prepared), &by_example)?;
+    let groups = schedule::schedule(program, &clusters, &cluster::updates(prepared), &by_example)?;
     Some(Decided { program, buffers: layouts.buffers, kernels, groups })
 }
 

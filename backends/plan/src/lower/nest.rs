@@ -100,10 +100,10 @@ impl<'a> Nest<'a> {
         self.program.args(v).iter().map(operand).max().unwrap_or(0)
     }
 
-    /// The last section: updates in place happen there.
+    /// The last section, after all rows: updates in place happen there.
     fn last(&self) -> usize {
         let each = self.computes.iter().map(|&v| self.ready[&v] + self.is_own_reduction(v) as usize);
-        each.max().unwrap_or(0)
+        each.max().unwrap_or(0).max(self.row_sections())
     }
 
     fn row_sections(&self) -> usize {
@@ -163,7 +163,7 @@ impl<'a> Nest<'a> {
         // Registers of reductions and of values computed once: they stay defined.
         let mut once: HashMap<Value, Reg> = HashMap::new();
         let last = self.last();
-        for at in 0..=last.max(rows.saturating_sub(1)) {
+        for at in 0..=last {
             let mut insts = Vec::new();
             let cluster = self.cluster;
             for &v in &cluster.computes {

@@ -34,7 +34,8 @@ pub struct Prepared {
     pub targets: Vec<Target>,
 }
 
-pub fn run(program: &Program) -> Prepared {
+/// `apart`: the new values of parameters have a second copy, so that they can lie in memory of their own before the update.
+pub fn run(program: &Program, apart: bool) -> Prepared {
     let program = indexed(program);
     let program = trimmed(&program);
     let program = rebuild(&program, |b, v, args| match program.op(v) {
@@ -42,7 +43,7 @@ pub fn run(program: &Program) -> Prepared {
         _ => b.copy(&program, v, args),
     });
     let program = sunk(&program);
-    copies(&program)
+    copies(&program, apart)
 }
 
 // ---- marks, window, gather
@@ -241,7 +242,7 @@ fn sink(b: &mut Builder, x: Value, pairs: &[(AxisId, AxisId)], once: &HashMap<Va
 
 // ---- outputs
 
-fn copies(program: &Program) -> Prepared {
+fn copies(program: &Program, apart: bool) -> Prepared {
     let mut b = Builder::new(program.clone());
     let mut targets = Vec::new();
     let mut taken: Vec<Value> = Vec::new();
@@ -255,7 +256,10 @@ fn copies(program: &Program) -> Prepared {
             Op::Contract(_) => !taken.contains(&out.value),
             op => is_map(op) || matches!(op.class(), Class::Reduce),
         };
-        let value = if state.is_some() || !own { copy(&mut b, out.value) } else { out.value };
+        let mut value = if state.is_some() || !own { copy(&mut b, out.value) } else { out.value };
+        if state.is_some() && apart {
+            value = copy(&mut b, value);
+        }
         taken.push(value);
         outputs.push(Output { port: out.port.clone(), value });
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use pushforward_ir::{Program, Value};
+use pushforward_ir::{Op, Program, Value};
 
 use super::cluster::{ClusterId, Clusters};
 use crate::kernel::{Body, Cut, Kernel};
@@ -15,8 +15,8 @@ pub struct Group {
     pub by_example: bool,
 }
 
-/// `by_example[c]`: whether cluster c may run example by example; none for clusters that compute nothing. `None`: they wait for each other.
-pub fn schedule(program: &Program, clusters: &Clusters, after: &[Vec<Value>], by_example: &[Option<bool>]) -> Option<Vec<Group>> {
+/// `updates`: of each parameter, the value that is its update. `by_example[c]`: whether cluster c may run example by example; none for clusters that compute nothing. `None`: they wait for each other.
+pub fn schedule(program: &Program, clusters: &Clusters, updates: &[Option<Value>], by_example: &[Option<bool>]) -> Option<Vec<Group>> {
     let count = clusters.list.len();
     let mut users: Vec<BTreeSet<ClusterId>> = vec![BTreeSet::new(); count];
     let mut waits: Vec<BTreeSet<ClusterId>> = vec![BTreeSet::new(); count];
@@ -41,9 +41,10 @@ pub fn schedule(program: &Program, clusters: &Clusters, after: &[Vec<Value>], by
     // A reader of a parameter comes before its update.
     for c in (0..count).filter(|&c| live(c)) {
         for &v in &clusters.list[c].computes {
-            for &later in &after[v.0 as usize] {
-                let is_user = program.args(later).iter().any(|&a| super::cluster::source(program, a) == v);
-                let Some(d) = clusters.of[later.0 as usize].filter(|&d| !is_user && d != c && live(d)) else { continue };
+            for &a in program.args(v) {
+                let Op::Param(p) = program.op(super::cluster::source(program, a)) else { continue };
+                let update = updates[*p as usize].and_then(|u| clusters.of[u.0 as usize]);
+                let Some(d) = update.filter(|&d| d != c && live(d)) else { continue };
                 waits[d].insert(c);
                 users[c].insert(d);
             }
