@@ -55,6 +55,9 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
+/// More than a person reads at once.
+const MOST_DRAWN: usize = 100;
+
 impl Wrong {
     /// Every diagnostic with its place, the calls that led there, and its hint; in colour for a terminal that shows it.
     pub fn render(&self, colour: bool) -> String {
@@ -64,7 +67,11 @@ impl Wrong {
             (None, Some(hint)) => format!("{}\n  hint: {hint}", renderer.render(&self.report(&Diagnostic { hint: None, ..d.clone() }))),
             (Some(_), _) | (None, None) => renderer.render(&self.report(d)),
         });
-        drawn.collect::<Vec<_>>().join("\n\n")
+        let mut drawn: Vec<String> = drawn.take(MOST_DRAWN).collect();
+        if let more @ 1.. = self.diagnostics.len().saturating_sub(MOST_DRAWN) {
+            drawn.push(format!("... and {more} more of this kind or another"));
+        }
+        drawn.join("\n\n")
     }
 
     fn report<'a>(&'a self, d: &'a Diagnostic) -> Vec<Group<'a>> {

@@ -178,9 +178,31 @@ pub fn count(text: &str, least: usize, too_small: &str) -> Result<usize, String>
     match text.parse::<usize>() {
         Ok(n) if n < least => Err(too_small.into()),
         Ok(n) if n <= LARGEST => Ok(n),
-        Ok(_) => Err(format!("it is more than {LARGEST}")),
-        Err(_) => Err("expected a whole number".into()),
+        Ok(_) => Err(format!("expected a whole number of at most {LARGEST}")),
+        Err(_) => Err(format!("expected a whole number from {least} to {LARGEST}")),
     }
+}
+
+/// A number that a step computes with, in 32 bits.
+pub fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() && x >= 0.0 && (x as f32).is_finite() => Ok(x),
+        Ok(x) if x.is_finite() && x >= 0.0 => Err(format!("expected a number of at most {:e}", f32::MAX)),
+        Ok(_) => Err("expected a number that is not negative".into()),
+        Err(_) => Err("expected a number, such as 0.01".into()),
+    }
+}
+
+/// What a step keeps of the last one; with all of it, or more, no run comes to rest.
+pub fn momentum(text: &str) -> Result<f64, String> {
+    match not_negative(text)? {
+        x if x < 1.0 => Ok(x),
+        _ => Err("expected a number from 0 to less than 1".into()),
+    }
+}
+
+pub fn seed(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u32::MAX))
 }
 
 /// Back ends that train. Others that the full compiler will have are named as such.
@@ -223,5 +245,10 @@ mod tests {
         assert!(batch("-1").is_err() && batch("1e3").is_err() && batch("99999999999999999999").is_err());
         assert_eq!((batch("128"), threads("0")), (Ok(128), Ok(0)));
         assert!(threads("2000").is_err());
+        assert!(batch("99999999999").unwrap_err().contains("at most 16777216"));
+        assert_eq!((seed("4294967295"), momentum("0.99"), not_negative("0")), (Ok(u32::MAX), Ok(0.99), Ok(0.0)));
+        assert!(seed("4294967296").is_err() && seed("1.5").is_err() && seed("").is_err());
+        assert!(momentum("1").is_err() && momentum("nan").is_err());
+        assert!(not_negative("1e39").is_err() && not_negative("inf").is_err() && not_negative("-1").is_err());
     }
 }

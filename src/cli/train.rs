@@ -18,6 +18,8 @@ use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir
 
 /// What is trained where nothing is said.
 pub const DEFAULT_PRESET: &str = "M/1/16";
+/// What `--data` says of the images that are in the program.
+const BUILT_IN_DATA: &str = "builtin";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,16 +34,16 @@ pub struct Args {
     #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = epochs_value)]
     epochs: Option<usize>,
     /// The learning rate of the first step; it falls linearly to 0 [default: 0.01]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::not_negative)]
     lr: Option<f64>,
     /// [default: 0.9]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::momentum)]
     momentum: Option<f64>,
     /// On weights only [default: 1e-4]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::not_negative)]
     weight_decay: Option<f64>,
     /// Decides the first parameters, the noise and the order of images [default: 0]
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = flags::seed)]
     seed: Option<u32>,
     /// Threads; results do not depend on it [default: as many as the machine runs at once]
     #[arg(long, value_name = "T", default_value = "0", hide_default_value = true, value_parser = flags::threads)]
@@ -67,7 +69,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         false => None,
     };
     let plan = Plan::of(&args, stored.as_ref().map(|c| &c.meta))?;
-    let source = if args.data == "builtin" { Source::Builtin } else { Source::Dir(PathBuf::from(&args.data)) };
+    let source = if args.data == BUILT_IN_DATA { Source::Builtin } else { Source::Dir(PathBuf::from(&args.data)) };
     let splits = data::load(&source)?;
 
     let start = Instant::now();
@@ -109,6 +111,7 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
     if meta.epochs_done == 0 {
         // Whatever stops the first epoch, there is something to resume; and a full disk shows now, not after it.
         save(classifier, &meta, dir)?;
+        dir.forget_epochs()?;
     }
     let mut progress = Progress::new(plan.recipe.epochs, steps_per_epoch, meta.epochs_done, io::stderr().is_terminal());
     let mut warned = false;
@@ -125,9 +128,10 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
             if run::interrupted() {
                 progress.finish();
                 let done = meta.epochs_done;
-                let shown = dir.path().display();
+                let again = &plan.again;
+                let shown = quoted(&dir.path().to_string_lossy());
                 return Err(Failure::Interrupted(format!(
-                    "interrupted in epoch {}; the checkpoint after epoch {done} is whole: `pushforward train --resume -o {shown}` goes on from there",
+                    "interrupted in epoch {}; the checkpoint after epoch {done} is whole: `pushforward train{again} --resume -o {shown}` goes on from there",
                     epoch + 1
                 )));
             }
@@ -199,6 +203,8 @@ struct Plan {
     recipe: Recipe,
     batch: usize,
     seed: u32,
+    /// What a command must say to go on with the run, as no checkpoint says it: where a model of one's own and the data lie.
+    again: String,
 }
 
 impl Plan {
@@ -212,12 +218,14 @@ impl Plan {
             let own = model.model.is_none() && meta.model != DEFAULT_MODEL;
             if own && Model::built_in(&meta.model).is_none() {
                 return Err(Failure::usage(format!(
-                    "the run is one of the model `{}`; hint: give its file: `train {}.pf --resume`",
-                    meta.model, meta.model
+                    "the run is one of the model `{}`; hint: give its file: `train FILE --resume`, or `-` for standard input",
+                    meta.model
                 )));
             }
+            // The preset of another model than the run's says nothing of this one: that they differ is found by `restore`.
+            let same = model.model.as_deref().is_none_or(|name| stem(name) == meta.model);
             model.model = model.model.or_else(|| Some(meta.model.clone()));
-            model.preset = model.preset.or_else(|| meta.preset.as_deref().and_then(presets::preset));
+            model.preset = model.preset.or_else(|| meta.preset.as_deref().filter(|_| same).and_then(presets::preset));
             if model.sets.is_empty() {
                 model.sets = meta.sets.clone();
             }
@@ -240,7 +248,14 @@ impl Plan {
         let mut settings = step.settings(&chosen, Some(batch));
         settings.passes.momentum = recipe.momentum;
         settings.passes.weight_decay = recipe.weight_decay;
-        Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, seed })
+        let mut again = String::new();
+        if let Some(name) = model.model.filter(|name| Model::built_in(name).is_none()) {
+            again += &format!(" {}", quoted(&name));
+        }
+        if args.data != BUILT_IN_DATA {
+            again += &format!(" --data {}", quoted(&args.data));
+        }
+        Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, seed, again })
     }
 
     fn classifier(&self, threads: usize) -> Result<Classifier, Failure> {
@@ -299,8 +314,18 @@ const DIRECTIONS: &str = "--directions=";
 
 fn default_path(args: &Args) -> PathBuf {
     let model = args.model.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    let stem = std::path::Path::new(model).file_stem().map_or(model.into(), |s| s.to_string_lossy());
-    RunDir::default_path(&stem, args.step.algorithm.unwrap_or(Algorithm::LgFgA).name(), args.seed.unwrap_or(0))
+    RunDir::default_path(&stem(model), args.step.algorithm.unwrap_or(Algorithm::LgFgA).name(), args.seed.unwrap_or(0))
+}
+
+/// The name of the model in a file of that name.
+fn stem(model: &str) -> String {
+    std::path::Path::new(model).file_stem().map_or(model.into(), |s| s.to_string_lossy().into_owned())
+}
+
+/// As a shell reads it back.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._+=:,@%-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// What to do about images that do not fit.
@@ -316,14 +341,6 @@ fn image_hint(chosen: &Chosen, splits: &Splits) -> String {
 
 fn epochs_value(text: &str) -> Result<usize, String> {
     flags::count(text, 0, "")
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
-        Ok(_) => Err("expected a number that is not negative".into()),
-        Err(_) => Err("expected a number".into()),
-    }
 }
 
 impl From<ClassifierError> for Failure {

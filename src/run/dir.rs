@@ -36,9 +36,8 @@ impl RunDir {
         Path::new("runs").join(name)
     }
 
-    /// A folder for a new run, made if it is not there. One that holds a run is refused, or with `force` emptied of that run.
-    ///
-    /// Call it last before the first epoch: what `force` replaces is gone from then on.
+    /// A folder for a new run, made if it is not there. One that holds a run is refused, or with `force` taken as it is: the first
+    /// checkpoint of the new run replaces the old one, and [`RunDir::forget_epochs`] the rest.
     pub fn create(path: &Path, force: bool) -> Result<RunDir, RunError> {
         let dir = RunDir { path: path.to_path_buf() };
         if let Some(path) = blocking_file(path) {
@@ -51,11 +50,18 @@ impl RunDir {
         }
         fs::create_dir_all(path).map_err(|source| RunError::write(path, source))?;
         dir.check_writable()?;
-        // The old checkpoint must not outlive the start of the new run: --resume would continue the wrong one.
-        for file in held {
-            fs::remove_file(&file).map_err(|source| RunError::write(file, source))?;
-        }
         Ok(dir)
+    }
+
+    /// Takes away what an older run said of its epochs. Not before the new run's first checkpoint is whole: until then the old run is.
+    pub fn forget_epochs(&self) -> Result<(), RunError> {
+        for file in [self.metrics(), self.curve()] {
+            match fs::remove_file(&file) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(RunError::write(file, source)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The folder of a run that left a checkpoint. For going on with it, ask [`RunDir::check_writable`] too; looking needs no more.
@@ -139,7 +145,7 @@ fn sync_folder(dir: &Path) {
 }
 
 /// The first part of `path` that exists and is no folder.
-fn blocking_file(path: &Path) -> Option<PathBuf> {
+pub(super) fn blocking_file(path: &Path) -> Option<PathBuf> {
     let mut parts: Vec<&Path> = path.ancestors().collect();
     parts.reverse();
     parts.into_iter().find(|part| fs::metadata(part).is_ok_and(|found| !found.is_dir())).map(Path::to_path_buf)
@@ -262,8 +268,13 @@ mod tests {
             fs::write(path.join("notes.txt"), b"mine").unwrap();
             says(RunDir::create(&path, false), &["already holds a run", held, "--resume", "--force", "-o"]);
             assert_eq!(fs::read(path.join(held)).unwrap(), b"old");
-            RunDir::create(&path, true).unwrap();
-            assert_eq!(names(&path), ["notes.txt"]);
+            fs::write(path.join(CURVE), b"old").unwrap();
+            let dir = RunDir::create(&path, true).unwrap();
+            assert_eq!(fs::read(path.join(held)).unwrap(), b"old");
+            dir.forget_epochs().unwrap();
+            dir.forget_epochs().unwrap();
+            let left = if held == CHECKPOINT { vec![CHECKPOINT, "notes.txt"] } else { vec!["notes.txt"] };
+            assert_eq!(names(&path), left);
         }
     }
 

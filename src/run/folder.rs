@@ -6,14 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
+use super::dir::blocking_file;
 
 /// Writes `files` (paths below `path`, and contents) as the folder `path`. An empty folder may be there already. With `force` a folder that
 /// holds only files that `ours` knows (by path below it) gives way to the new one; any other is refused.
 ///
 /// The files go to a new folder beside it, which takes the name at the end.
 pub fn write_folder(path: &Path, files: &[(PathBuf, Vec<u8>)], force: bool, ours: fn(&Path) -> bool) -> Result<(), RunError> {
-    if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
-        return Err(RunError::NotAFolder { path: path.into() });
+    if let Some(path) = blocking_file(path) {
+        return Err(RunError::NotAFolder { path });
     }
     let failed = |source| RunError::write(path, source);
     let old = if path.exists() { list(path).map_err(|source| RunError::read(path, source))? } else { Vec::new() };
@@ -32,7 +33,9 @@ pub fn write_folder(path: &Path, files: &[(PathBuf, Vec<u8>)], force: bool, ours
     };
     fs::create_dir_all(parent).map_err(failed)?;
     // Dropped on an early return, and all that is in it.
-    let part = tempfile::Builder::new().prefix(".pushforward-").suffix(".part").tempdir_in(parent).map_err(failed)?;
+    let part = tempfile::Builder::new().prefix(".pushforward-").suffix(".part").tempdir_in(parent);
+    // Its own name is nothing to a user: of the error the kind alone is kept.
+    let part = part.map_err(|source| failed(source.kind().into()))?;
     let new = part.path().join("new");
     fs::create_dir(&new).map_err(failed)?;
     for (file, bytes) in files {
@@ -108,6 +111,8 @@ mod tests {
         fs::write(dir.path().join("file"), "").unwrap();
         let refused = write_folder(dir.path().join("file").as_path(), &files("one"), true, ours).unwrap_err().to_string();
         assert!(refused.contains("is not a folder"), "{refused}");
+        let refused = write_folder(dir.path().join("file/inner").as_path(), &files("one"), true, ours).unwrap_err().to_string();
+        assert!(refused.contains("file` is not a folder"), "{refused}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::{Place, refused};
+use crate::{Place, refused, run};
 
 #[test]
 fn bad_flags() {
@@ -23,7 +23,12 @@ fn bad_flags() {
         (train("--set", "groups"), vec!["'--set <NAME=VALUE>'", "--set groups=16"]),
         (train("--lr", "-1"), vec!["'--lr"]),
         (train("--lr", "nan"), vec!["'--lr <X>'", "not negative"]),
-        (train("--seed", "-1"), vec!["'--seed"]),
+        (train("--lr", "1e39"), vec!["'--lr <X>'", "at most 3.4"]),
+        (train("--momentum", "1"), vec!["'--momentum <X>'", "from 0 to less than 1"]),
+        (train("--weight-decay", "inf"), vec!["'--weight-decay <X>'", "not negative"]),
+        (train("--seed", "-1"), vec!["'--seed <S>'", "whole number from 0 to 4294967295"]),
+        (train("--batch", "99999999999999999999"), vec!["'--batch <N>'", "whole number from 1 to 16777216"]),
+        (train("--directions", "0"), vec!["'--directions <K>'", "at least one direction", "hint: "]),
         (train("--threads", "100000"), vec!["'--threads <T>'", "1024"]),
         (train("--epochs", "1.5"), vec!["'--epochs <E>'", "whole number"]),
         (train("--learning-rate", "1"), vec!["'--learning-rate'"]),
@@ -60,6 +65,12 @@ fn bad_models() {
     refused(&["opt", &place.arg("")], 1, &["cannot read"]);
     fs::write(place.path("bytes.pf"), b"pf 1\n\xff\xfe").unwrap();
     refused(&["opt", &place.arg("bytes.pf")], 1, &["cannot read", "bytes.pf`", "not text"]);
+    let many: String = (0..500).map(|i| format!("size s{i} = t;\n")).collect();
+    fs::write(place.path("many.pf"), format!("pf 1\n{many}axis N;\nmodel m(x: f32[N]) {{ loss x; }}\n")).unwrap();
+    let ran = run(&["opt", &place.arg("many.pf")]);
+    assert_eq!((ran.code, ran.err.matches("no size is called `t`").count()), (Some(1), 100), "{}", ran.err);
+    assert!(ran.err.trim_end().ends_with("... and 400 more of this kind or another"), "{}", ran.err);
+    fs::remove_file(place.path("many.pf")).unwrap();
     fs::write(place.path("slip.pf"), "pf 1\naxis N, D = 4;\nmodel m(x: f32[N, D]) {\n    loss sum[D](x;\n}\n").unwrap();
     refused(&["opt", &place.arg("slip.pf")], 1, &["slip.pf:4:18", "hint: "]);
 

@@ -150,6 +150,9 @@ fn the_first_epoch_may_be_interrupted() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(130), "{said}");
     assert!(said.contains("interrupted in epoch 1") && said.contains("after epoch 0"), "{said}");
+    // The command that it names goes on with the run: it says where the data lies.
+    let again = format!("`pushforward train --data {} --resume -o {}`", place.arg("data"), place.arg("run"));
+    assert!(said.contains(&again), "{said}");
     assert_eq!(place.names("run"), ["checkpoint.safetensors"]);
     let (data, output) = (place.arg("data"), place.arg("run"));
     let (test, _) = errors(&succeeds(&["train", "--resume", "--epochs", "0", "--data", &data, "-o", &output]));
@@ -175,6 +178,8 @@ fn an_existing_run_is_replaced_only_by_force() {
     assert_eq!(checkpoint(&place, "run"), old);
     trains(&place, "run", &["--epochs", "1", "--seed", "1", "--force"]);
     assert_ne!(checkpoint(&place, "run"), old);
+    trains(&place, "run", &["--epochs", "0", "--force"]);
+    assert_eq!(place.names("run"), ["checkpoint.safetensors"], "nothing of the old run is left beside the new");
     let both = small(&place, "run", &["--force", "--resume"]);
     refused(&strs(&both), 2, &["'--resume'", "'--force'"]);
 }
@@ -270,7 +275,8 @@ fn a_full_disk_leaves_the_old_checkpoint() {
     let old = checkpoint(&place, "run");
     let again = small(&place, "run", &["--epochs", "0", "--force"]);
     assert_eq!(limited(&again).code, Some(1));
-    assert_eq!(place.names("run"), [""; 0], "force takes the old run away first, and nothing half-written is left");
+    assert_eq!(checkpoint(&place, "run"), old, "the old run stays until the new one has a checkpoint");
+    assert_eq!(place.names("run"), ["checkpoint.safetensors"], "nothing half-written is left");
 
     trains(&place, "run", &["--epochs", "2"]);
     fs::write(place.path("run/checkpoint.safetensors"), &old).unwrap();
@@ -317,4 +323,9 @@ fn a_model_of_ones_own_trains() {
     assert!(test < 60.0 && train < 50.0, "{out}");
     assert_eq!(succeeds(&["train", &model, "--resume", "--data", &data, "-o", &output]), out);
     refused(&["train", "--resume", "--data", &data, "-o", &output], 2, &["one of the model `perceptron`", "hint: give its file"]);
+
+    // Sizes of the built-in model are nothing to another.
+    let mixer = place.arg("mixer");
+    succeeds(&["train", "--preset", "S/1/1", "--epochs", "0", "--data", &data, "-o", &mixer]);
+    refused(&["train", &model, "--resume", "--data", &data, "-o", &mixer], 1, &["another run", "model: `localmixer` in the file, `perceptron` here"]);
 }

@@ -60,7 +60,7 @@ pub enum DataError {
     SizesDiffer { name: String, train: [usize; 3], test: [usize; 3] },
 
     #[error(
-        "`{path}`: label {label} at index {index} is out of range, there are {classes} classes; hint: is it the labels file of this set?"
+        "`{path}`: label {label} at index {index} is out of range, there are {classes} classes; hint: is it the labels file of this set, and has the model a score for each class?"
     )]
     Label { path: PathBuf, index: usize, label: u8, classes: usize },
 

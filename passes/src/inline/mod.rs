@@ -378,9 +378,15 @@ impl<'a> Elaborator<'a> {
         // Whatever fails below, its uses are not reported again.
         self.frame_mut().values.insert(name.text.clone(), None);
         let port = self.port(&scoped, ty)?;
+        let program = self.builder.program();
+        if let Some(batch) = program.batch.filter(|batch| port.order.contains(batch)) {
+            let message = format!("the parameter `{scoped}` depends on the batch axis {}", program.axes[batch].name);
+            self.error(ty.at.0, message).hint("leave it out: every example shares the parameters, and the last batch may be smaller");
+            return Err(Failed);
+        }
         let init = match init {
-            ast::Init::Constant(s) => Init::Constant(self.scalar(s)?),
-            ast::Init::Normal(s) => Init::Normal(self.scalar(s)?),
+            ast::Init::Constant(s) => Init::Constant(self.first_value(s, f64::NEG_INFINITY, "expected a finite number")?),
+            ast::Init::Normal(s) => Init::Normal(self.first_value(s, 0.0, "a standard deviation is a finite number of at least 0")?),
         };
         if self.builder.program().param(&scoped).is_some() {
             self.error(name.at.0, format!("a second definition of parameter `{scoped}`"))
@@ -394,6 +400,16 @@ impl<'a> Elaborator<'a> {
         let value = self.builder.op(pushforward_ir::Op::Param(index), &[]);
         self.frame_mut().values.insert(name.text.clone(), Some(value));
         Ok(())
+    }
+
+    /// A number that says what a parameter is at first.
+    fn first_value(&mut self, s: &ast::Scalar, least: f64, wanted: &str) -> Result<f64> {
+        let value = self.scalar(s)?;
+        if value.is_finite() && value >= least {
+            return Ok(value);
+        }
+        self.error(s.at.0, format!("the first values would be made with {value}")).hint(wanted);
+        Err(Failed)
     }
 
     // ---- types and names
