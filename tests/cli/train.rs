@@ -278,7 +278,7 @@ fn a_full_disk_leaves_the_old_checkpoint() {
     assert_eq!(checkpoint(&place, "run"), old, "the old run stays until the new one has a checkpoint");
     assert_eq!(place.names("run"), ["checkpoint.safetensors"], "nothing half-written is left");
 
-    trains(&place, "run", &["--epochs", "2"]);
+    trains(&place, "run", &["--epochs", "2", "--force"]);
     fs::write(place.path("run/checkpoint.safetensors"), &old).unwrap();
     let output = place.arg("run");
     let resume = ["train", "--resume", "--epochs", "0", "--data", &place.arg("data"), "-o", &output].map(String::from);
@@ -327,5 +327,9 @@ fn a_model_of_ones_own_trains() {
     // Sizes of the built-in model are nothing to another.
     let mixer = place.arg("mixer");
     succeeds(&["train", "--preset", "S/1/1", "--epochs", "0", "--data", &data, "-o", &mixer]);
-    refused(&["train", &model, "--resume", "--data", &data, "-o", &mixer], 1, &["another run", "model: `localmixer` in the file, `perceptron` here"]);
+    refused(
+        &["train", &model, "--resume", "--data", &data, "-o", &mixer],
+        1,
+        &["another run", "model: `localmixer` in the file, `perceptron` here"],
+    );
 }
