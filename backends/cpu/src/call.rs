@@ -255,7 +255,7 @@ fn noise(normals: &Normals, args: &[*mut u8], stream: u32, from: usize, to: usiz
     // SAFETY: the module's invariants: seed and step are i32 scalars.
     let [seed, step] = [args[1], args[2]].map(|arg| unsafe { arg.cast::<u32>().read() });
     let (first, count) = (from * normals.per, (to - from) * normals.per);
-    for direction in 0..normals.directions.max(1) {
+    for direction in 0..normals.directions {
         let start = direction * normals.steps * normals.per + first;
         let number = direction as u32;
         // SAFETY: the module's invariants: the range lies inside the buffer.

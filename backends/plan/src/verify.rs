@@ -270,7 +270,7 @@ fn extent(kernel: &Kernel, arg: ArgId) -> Option<usize> {
             Some(most)
         }
         Body::Normals(n) => match arg {
-            0 => n.steps.checked_mul(n.per)?.checked_mul(n.directions.max(1)),
+            0 => n.steps.checked_mul(n.per)?.checked_mul(n.directions),
             _ => Some(1),
         },
     }

@@ -407,7 +407,7 @@ fn product(g: &Gemm, buffers: &[BufferId], memory: &mut [Numbers]) {
 fn noise(n: &Normals, launch: &Launch, memory: &mut [Numbers]) {
     let (seed, step) = (memory[launch.args[1]][0] as i32 as u32, memory[launch.args[2]][0] as i32 as u32);
     let each = n.steps * n.per;
-    for direction in 0..n.directions.max(1) {
+    for direction in 0..n.directions {
         for e in 0..each {
             let bits = philox::normals4(seed, Domain::Noise, launch.stream, direction as u32, step, e as u64 / 4);
             let pair = e % 4 / 2 * 2;

@@ -123,15 +123,17 @@ fn largest(runs: &mut Vec<Run>) -> (Run, Vec<Run>) {
 /// Along the examples if the result has them; else along the largest loop, or the longer side of the result in blocks.
 fn cut(axes: &Axes, m: &Run, n: &Run, loops: &[Run], batch: Option<AxisId>) -> Cut {
     if let Some(batch) = batch {
+        // Of no examples, each would be nothing.
+        let each = |run: &Run| run.size.checked_div(axes.size(batch)).unwrap_or(1);
         // Examples that run on with others into one dimension are its slowest axis: `runs` starts a new one at each batch axis.
         if let Some(i) = loops.iter().position(|l| l.axes == [batch]) {
             return Cut::Batch(i);
         }
         if m.axes[0] == batch {
-            return Cut::M { per: m.size / axes.size(batch) };
+            return Cut::M { per: each(m) };
         }
         if n.axes[0] == batch {
-            return Cut::N { per: n.size / axes.size(batch) };
+            return Cut::N { per: each(n) };
         }
     }
     if let Some((i, l)) = loops.iter().enumerate().max_by_key(|(i, l)| (l.size, std::cmp::Reverse(*i)))
