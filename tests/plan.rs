@@ -120,3 +120,16 @@ fn memory_is_used_again() {
     }
     assert!(!verify::verify(&moved).is_empty());
 }
+
+/// A product of three long axes is refused before anything counts its points.
+#[test]
+fn what_cannot_be_counted_has_no_plan() {
+    let text = "pf 1\naxis N, A = 1000000, B = 1000000, K = 1000000;\n\
+                model m(x: f32[A], y: f32[B], z: f32[K], u: f32[N]) {\n\
+                output s: f32[] = contract[A, B, K](x, y, z);\n\
+                output t: f32[N] = u;\n}\n";
+    let model = Model::parse("m.pf", text).expect("it parses");
+    let program = model.evaluation(&Settings::new(Algorithm::Bp, 2)).expect("it passes");
+    let refused = lower(&program, &Options::default()).expect_err("it cannot be counted").to_string();
+    assert!(refused.contains("more than can be counted") && refused.contains("hint: "), "{refused}");
+}

@@ -2,7 +2,7 @@
 //! example by example, a temporary of that stage may take the place of another that its slices no longer need, if their examples lie alike.
 //! Read [`allocate`] first.
 
-use crate::kernel::{Access, BufferId, Plan, Role};
+use crate::kernel::{BufferId, Plan, Role};
 
 /// When a buffer lives: the first and last launch that touch it, and their stages.
 #[derive(Clone, Copy)]
@@ -81,12 +81,4 @@ fn by_slices(plan: &Plan, a: BufferId, b: BufferId, stage: usize) -> bool {
     let (x, y) = (&plan.buffers[a], &plan.buffers[b]);
     let first = |dims: &[(String, usize)]| dims.first().is_some_and(|d| d.0 == slice.axis && d.1 == slice.size);
     first(&x.dims) && first(&y.dims) && x.bytes() == y.bytes()
-}
-
-/// Whether a launch may write an argument.
-pub fn writes(access: Access) -> bool {
-    match access {
-        Access::Read => false,
-        Access::Write | Access::ReadWrite => true,
-    }
 }

@@ -27,13 +27,12 @@ use pushforward_ir::axis::AxisId;
 use pushforward_ir::{Op, Program, Value};
 
 use crate::kernel::*;
+use crate::verify::cut_size;
 use cluster::{Cluster, Clusters, Kind, Updates};
 use nest::{Lowered, Store};
 use place::Layouts;
 use prepare::{Prepared, Target};
 use schedule::Group;
-
-pub use memory::writes;
 
 /// What a plan can be asked for.
 #[derive(Clone, Debug)]
@@ -53,7 +52,7 @@ impl Default for Options {
 pub enum LowerError {
     #[error("the program is not sound, so it cannot be planned: {0}")]
     Unsound(String),
-    #[error("`{name}` would take {elements} elements, more than can be addressed; choose smaller sizes or a smaller batch")]
+    #[error("`{name}` runs over {elements} elements, more than can be counted; hint: choose smaller sizes or a smaller batch")]
     TooLarge { name: String, elements: String },
 }
 
@@ -139,12 +138,13 @@ impl Decided<'_> {
     }
 }
 
-/// Sizes whose products do not fit a machine word have no plan.
+/// Sizes whose products do not fit a machine word, with room for strides, have no plan: those of values, and of the points that ops run over.
 fn addressable(program: &Program) -> Result<(), LowerError> {
     for v in program.values() {
-        let axes = program.axes.in_order(program.axes_of(v));
+        let points = program.args(v).iter().fold(program.axes_of(v), |axes, &a| axes | program.axes_of(a));
+        let axes = program.axes.in_order(points);
         let bytes = axes.iter().try_fold(8usize, |n, &a| n.checked_mul(program.axes.size(a)));
-        if bytes.is_none_or(|n| n > isize::MAX as usize) {
+        if bytes.is_none_or(|n| n > isize::MAX as usize / 1024) {
             let elements = axes.iter().map(|&a| program.axes.size(a).to_string()).collect::<Vec<_>>().join(" * ");
             return Err(LowerError::TooLarge { name: format!("{v:?}: {}", program.ty(v).show(&program.axes)), elements });
         }
@@ -240,25 +240,16 @@ fn noise(program: &Program, cluster: &Cluster, layouts: &Layouts) -> (Lowered, u
 /// Steps of a kernel's cut axis that one part takes, in a stage without slices: some [`WORK`] of work, so that threads wait for nothing, and
 /// no fewer parts than can be had by that.
 fn part(kernel: &Kernel) -> usize {
-    let (steps, work) = match &kernel.body {
-        Body::Loops(l) => {
-            let points: usize = l.outer.iter().chain(&l.row).map(|l| l.size).product();
-            (l.outer.first().map_or(1, |l| l.size), points)
-        }
+    let work: usize = match &kernel.body {
+        Body::Loops(l) => l.outer.iter().chain(&l.row).map(|l| l.size).product(),
         Body::Gemm(g) => {
             let loops: usize = g.batch.iter().chain(&g.more_k).map(|l| l.size).product();
-            let steps = match g.cut {
-                Cut::Batch(i) => g.batch[i].size,
-                Cut::M { per } => g.m.size / per,
-                Cut::N { per } => g.n.size / per,
-                Cut::None => 1,
-            };
-            (steps, loops * g.m.size * g.n.size * g.k.size / 32)
+            loops * g.m.size * g.n.size * g.k.size / 32
         }
-        Body::Normals(n) => (n.steps, 4 * n.steps * n.per * n.directions),
+        Body::Normals(n) => 4 * n.steps * n.per * n.directions,
     };
     let parts = (work / WORK).clamp(1, MOST_PARTS);
-    steps.div_ceil(parts).max(1)
+    cut_size(kernel).div_ceil(parts).max(1)
 }
 
 /// Elements of a loop nest that are worth a task of their own.
