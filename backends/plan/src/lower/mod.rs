@@ -143,8 +143,8 @@ fn addressable(program: &Program) -> Result<(), LowerError> {
     for v in program.values() {
         let points = program.args(v).iter().fold(program.axes_of(v), |axes, &a| axes | program.axes_of(a));
         let axes = program.axes.in_order(points);
-        let bytes = axes.iter().try_fold(8usize, |n, &a| n.checked_mul(program.axes.size(a)));
-        if bytes.is_none_or(|n| n > isize::MAX as usize / 1024) {
+        let count = axes.iter().try_fold(1usize, |n, &a| n.checked_mul(program.axes.size(a)));
+        if count.is_none_or(|n| n > isize::MAX as usize / 1024) {
             let elements = axes.iter().map(|&a| program.axes.size(a).to_string()).collect::<Vec<_>>().join(" * ");
             return Err(LowerError::TooLarge { name: format!("{v:?}: {}", program.ty(v).show(&program.axes)), elements });
         }
