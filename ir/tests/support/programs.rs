@@ -16,10 +16,12 @@ pub fn program(c: &mut Choices) -> Program {
         .map(|(name, size)| program.axes.add(name, size, (name == "A'").then_some(AxisId(1))).expect("few axes"))
         .collect();
     program.batch = c.chance().then_some(axes[0]);
+    // Parameters do not depend on the batch.
+    let own: Vec<AxisId> = axes.iter().copied().filter(|&a| Some(a) != program.batch).collect();
     for i in 0..3 {
         let port = Port { name: format!("x{i}"), dtype: c.of(&DType::ALL), order: order(c, &axes) };
         program.inputs.push(port);
-        let port = Port { name: format!("block{i}.w"), dtype: c.of(&[DType::F32, DType::F64]), order: order(c, &axes) };
+        let port = Port { name: format!("block{i}.w"), dtype: c.of(&[DType::F32, DType::F64]), order: order(c, &own) };
         let init = if c.chance() { Init::Constant(c.of(&[0.0, -1.5, 0.1])) } else { Init::Normal(c.of(&[0.1, 2.0])) };
         program.params.push(ParamDecl { port, init, exact: c.chance(), decay: c.chance() });
     }
