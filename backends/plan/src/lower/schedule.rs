@@ -15,7 +15,8 @@ pub struct Group {
     pub by_example: bool,
 }
 
-/// `updates`: of each parameter, the value that is its update. `by_example[c]`: whether cluster c may run example by example; none for clusters that compute nothing. `None`: they wait for each other.
+/// `updates`: of each parameter, the value that is its update. `by_example[c]`: whether cluster c may run example by example; none for
+/// clusters that compute nothing. `None`: clusters wait for each other.
 pub fn schedule(program: &Program, clusters: &Clusters, updates: &[Option<Value>], by_example: &[Option<bool>]) -> Option<Vec<Group>> {
     let count = clusters.list.len();
     let mut users: Vec<BTreeSet<ClusterId>> = vec![BTreeSet::new(); count];
