@@ -22,7 +22,7 @@ mod file;
 mod report;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use backend::{Backend, Cpu, Eval};
 pub use report::{ArrayReport, CaseReport, Miss, Problem, Report, Verdict};
@@ -30,7 +30,7 @@ pub use report::{ArrayReport, CaseReport, Miss, Problem, Report, Verdict};
 use compare::{tolerance, worst};
 use derive::{Derivation, derivations, is_made_of};
 use error::FixtureError;
-use file::{Array, Entry, Fixture, Listed};
+use file::{Array, Fixture, Listed};
 
 /// Runs the cases of all paths: folders that hold an index, or single files beside one.
 pub fn run(paths: &[PathBuf], backend: &dyn Backend) -> Report {
@@ -69,7 +69,10 @@ fn case(listed: &Listed, index: &std::path::Path, backend: &dyn Backend) -> Case
             let verdict = match &outcome {
                 Err(problem) => Verdict::Failed(Miss::Problem(format!("{}: {problem}", derivation.by))),
                 Ok(values) => match values.get(output) {
-                    Some((shape, got)) => judge(&derivation, backend, entry, &fixture, name, expected, shape, got),
+                    Some(got) => {
+                        let allowed = tolerance(backend.float(), entry, &fixture, name, &expected.data);
+                        judge(&derivation.by, &fixture.path, name, expected, got, allowed)
+                    }
                     // The program has no such value: the index names a layer that the config does not have.
                     None => continue,
                 },
@@ -116,30 +119,20 @@ fn values(derivation: &Derivation, fixture: &Fixture, backend: &dyn Backend) -> 
     shaped.collect()
 }
 
-#[allow(clippy::too_many_arguments)]
-fn judge(
-    derivation: &Derivation,
-    backend: &dyn Backend,
-    entry: &Entry,
-    fixture: &Fixture,
-    name: &str,
-    expected: &Array,
-    shape: &[usize],
-    got: &[f64],
-) -> Verdict {
-    let reference = &expected.data;
+/// What comes of an array: `got` is the shape and the numbers of the output that `by` gives for it.
+fn judge(by: &str, path: &Path, name: &str, expected: &Array, got: &(Vec<usize>, Vec<f64>), allowed: f64) -> Verdict {
+    let ((shape, got), reference) = (got, &expected.data);
     if !is_made_of(&expected.shape, shape) || got.len() != reference.len() {
-        let (path, array) = (fixture.path.clone(), name.to_string());
-        let error = FixtureError::Shape { path, array, got: expected.shape.clone(), by: "its config", wants: shape.to_vec() };
+        let (path, array) = (path.to_path_buf(), name.to_string());
+        let error = FixtureError::Shape { path, array, got: expected.shape.clone(), by: "its config", wants: shape.clone() };
         return Verdict::Failed(Miss::Problem(error.to_string()));
     }
-    let allowed = tolerance(backend.float(), entry, fixture, name, reference);
     let Some(worst) = worst(got, reference) else { return Verdict::NotCovered };
     if worst.error <= allowed {
         return Verdict::Passed { share: if worst.error == 0.0 { 0.0 } else { worst.error / allowed } };
     }
     Verdict::Failed(Miss::Departs {
-        by: derivation.by.clone(),
+        by: by.to_string(),
         error: worst.error,
         at: expected.index(worst.at),
         got: worst.got,
