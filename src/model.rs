@@ -38,7 +38,7 @@ impl Settings {
 }
 
 /// The passes of a program that only looks: nothing is differentiated and nothing updated.
-const EVALUATION: &[&str] = &["dce", "fold", "dce"];
+const EVALUATION: &[&str] = &["dce", "simplify", "dce"];
 
 impl Model {
     /// `file` is what messages call the text; its stem names the model.

@@ -2,6 +2,8 @@
 
 use pushforward_ir::{DType, Diagnostic, Program};
 
+use crate::simplify;
+
 /// The algorithms that this compiler knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Algorithm {
@@ -40,9 +42,9 @@ impl Algorithm {
     /// Names of the passes that make a training step, in order.
     pub fn passes(self) -> &'static [&'static str] {
         match self {
-            Algorithm::Bp => &["gradient", "fold", "update", "dce"],
-            Algorithm::LgBp => &["cut", "gradient", "fold", "update", "dce"],
-            Algorithm::LgFgA => &["cut", "replicate", "perturb", "fold", "update", "dce"],
+            Algorithm::Bp => &["gradient", "simplify", "update", "dce"],
+            Algorithm::LgBp => &["cut", "gradient", "simplify", "update", "dce"],
+            Algorithm::LgFgA => &["cut", "replicate", "perturb", "simplify", "update", "dce"],
         }
     }
 }
@@ -69,6 +71,7 @@ pub struct Options {
     pub report_local: bool,
     pub momentum: f64,
     pub weight_decay: f64,
+    pub simplify: simplify::Settings,
 }
 
 impl Options {
@@ -81,6 +84,7 @@ impl Options {
             report_local: false,
             momentum: 0.9,
             weight_decay: 1e-4,
+            simplify: simplify::Settings::default(),
         }
     }
 }

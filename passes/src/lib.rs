@@ -8,7 +8,7 @@ pub mod border;
 pub mod cut;
 pub mod dce;
 pub mod differentiate;
-pub mod fold;
+
 pub mod gradient;
 pub mod inline;
 pub mod jvp;
@@ -16,6 +16,7 @@ pub mod perturb;
 pub mod prune;
 pub mod reach;
 pub mod replicate;
+pub mod simplify;
 pub mod table;
 pub mod transpose;
 pub mod update;

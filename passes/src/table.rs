@@ -3,7 +3,7 @@
 use pushforward_ir::{Diagnostic, Program};
 
 use crate::algorithm::Options;
-use crate::{cut, dce, differentiate, fold, gradient, perturb, replicate, update};
+use crate::{cut, dce, differentiate, gradient, perturb, replicate, simplify, update};
 
 /// What a pass may change in the numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,10 +55,10 @@ pub const PASSES: &[Pass] = &[
         run: |p, _| differentiate::transpose(p),
     },
     Pass {
-        name: "fold",
-        about: "drop marks, sink masks, contract deltas; once derivatives are taken",
+        name: "simplify",
+        about: "rewrite into a cheaper program; once derivatives are taken",
         arithmetic: Arithmetic::Masked,
-        run: |p, _| Ok(fold::run(p)),
+        run: |p, o| Ok(simplify::run(p, o)),
     },
     Pass { name: "update", about: "stochastic gradient descent on the gradients", arithmetic: Arithmetic::Adds, run: update::run },
     Pass { name: "dce", about: "drop values nobody needs", arithmetic: Arithmetic::Exact, run: |p, _| Ok(dce::run(p)) },

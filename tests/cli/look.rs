@@ -45,7 +45,7 @@ fn opt_runs_the_algorithms_passes_and_shows_each() {
     assert!(!opt(&["--algorithm", "bp"]).contains("normal["));
     let all = opt(&["--print-after-all"]);
     let heads: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("// after ")).collect();
-    assert_eq!(heads, ["inline", "cut", "replicate", "perturb", "fold", "update", "dce"]);
+    assert_eq!(heads, ["inline", "cut", "replicate", "perturb", "simplify", "update", "dce"]);
     assert!(all.trim_end().ends_with(last.trim_end()));
     let one = opt(&["--print-after", "cut"]);
     assert_eq!(one.trim_end(), format!("// after cut\n{}", opt(&["-p", "cut"])).trim_end());
@@ -53,7 +53,7 @@ fn opt_runs_the_algorithms_passes_and_shows_each() {
     let ran = run(&["opt", "tanh_mlp", "--time-passes"]);
     assert_eq!(ran.code, Some(0));
     let timed: Vec<&str> = ran.err.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(timed, ["pass", "inline", "cut", "replicate", "perturb", "fold", "update", "dce"], "{}", ran.err);
+    assert_eq!(timed, ["pass", "inline", "cut", "replicate", "perturb", "simplify", "update", "dce"], "{}", ran.err);
 }
 
 #[test]

@@ -86,13 +86,13 @@ fn the_copies_of_a_loss_are_the_loss() {
 }
 
 #[test]
-fn fold_and_dce_keep_training_steps() {
+fn simplify_and_dce_keep_training_steps() {
     for algorithm in Algorithm::ALL {
         for norm in ["local", "ln", "bn"] {
             let options = Options { noise: NoiseSource::Given, directions: 2, report_local: true, ..Options::new(algorithm) };
-            let names: Vec<&str> = algorithm.passes().iter().copied().take_while(|&n| n != "fold").collect();
+            let names: Vec<&str> = algorithm.passes().iter().copied().take_while(|&n| n != "simplify").collect();
             let before = passed(mixer(norm), &names, &options);
-            let after = passed(before.clone(), &["fold", "dce"], &options);
+            let after = passed(before.clone(), &["simplify", "dce"], &options);
             let inputs = tensors(&before, &mut Random::new(23));
             for (kind, number) in KINDS.iter().filter(|k| k.0 != "huge") {
                 let inputs = of_kind(&inputs, *number);
@@ -105,15 +105,15 @@ fn fold_and_dce_keep_training_steps() {
 
 /// Graphs and their derivatives: deltas, windows, selects, sums in any combination.
 #[test]
-fn fold_keeps_random_graphs() {
+fn simplify_keeps_random_graphs() {
     for seed in 0..500 {
         let mut random = Random::new(70_000 + seed);
         let program = graph(&mut random);
         let options = Options::new(Algorithm::Bp);
         for before in [program.clone(), passed(program.clone(), &["jvp"], &options), passed(program.clone(), &["transpose"], &options)] {
-            let after = passed(before.clone(), &["fold"], &options);
+            let after = passed(before.clone(), &["simplify"], &options);
             let inputs = tensors(&before, &mut random);
-            let what = format!("graph {seed}\n{}\nfolded:\n{}", before.to_text(), after.to_text());
+            let what = format!("graph {seed}\n{}\nsimplified:\n{}", before.to_text(), after.to_text());
             assert_near(&what, &evaluated(&after, &inputs), &evaluated(&before, &inputs), 1e-11, 1e-13);
         }
     }
@@ -121,12 +121,12 @@ fn fold_keeps_random_graphs() {
 
 /// While losses stand, derivatives may come: fold then leaves marks and what they mark.
 #[test]
-fn fold_before_derivatives_changes_none() {
+fn simplify_before_derivatives_changes_none() {
     for algorithm in Algorithm::ALL {
         let options = Options { noise: NoiseSource::Given, ..Options::new(algorithm) };
         let names: Vec<&str> = algorithm.passes().iter().copied().filter(|&n| n != "update").collect();
         let usual = passed(mixer("ln"), &names, &options);
-        let early = passed(mixer("ln"), &[&["fold"], &names[..]].concat(), &options);
+        let early = passed(mixer("ln"), &[&["simplify"], &names[..]].concat(), &options);
         let inputs = tensors(&usual, &mut Random::new(25));
         assert_near(algorithm.name(), &evaluated(&early, &inputs), &evaluated(&usual, &inputs), 1e-11, 1e-13);
     }
@@ -134,13 +134,13 @@ fn fold_before_derivatives_changes_none() {
 
 /// A maximum and a window of what turns out constant along their axis.
 #[test]
-fn fold_of_what_is_constant_after_all() {
+fn simplify_of_what_is_constant_after_all() {
     let text = "pf 1\naxis N, C = 4, D = 3;\nmodel m(x: f32[N], c: f32[C]) {\n    same = select(lt(c, 0), x, x);\n    \
                 output high: f32[N] = max[C](same);\n    output seen: f32[N, D] = window[C = 2 * D - 1](same);\n}\n";
     let before = inlined(text, &[], 3, DType::F64);
-    let after = passed(before.clone(), &["fold"], &Options::new(Algorithm::Bp));
+    let after = passed(before.clone(), &["simplify"], &Options::new(Algorithm::Bp));
     let inputs = tensors(&before, &mut Random::new(26));
-    assert_same_bits("fold", &evaluated(&after, &inputs), &evaluated(&before, &inputs));
+    assert_same_bits("simplify", &evaluated(&after, &inputs), &evaluated(&before, &inputs));
     assert!(after.nodes.len() < before.nodes.len() + 4);
 }
 
@@ -175,7 +175,7 @@ fn update_is_stochastic_gradient_descent() {
 #[test]
 fn the_table_says_what_is_asked_here() {
     for (name, arithmetic) in
-        [("cut", Arithmetic::Exact), ("dce", Arithmetic::Exact), ("replicate", Arithmetic::Adds), ("fold", Arithmetic::Masked)]
+        [("cut", Arithmetic::Exact), ("dce", Arithmetic::Exact), ("replicate", Arithmetic::Adds), ("simplify", Arithmetic::Masked)]
     {
         assert_eq!(find(name).expect("a pass").arithmetic, arithmetic, "{name}");
     }

@@ -118,7 +118,7 @@ fn estimator(program: &Program, directions: usize, prune: bool, rule: &reach::Ru
     let options = Options { directions, prune, noise: NoiseSource::Given, ..Options::new(Algorithm::LgFgA) };
     let ready = passed(program.clone(), &["cut", "replicate"], &options);
     let perturbed = perturb::run_by(&ready, &options, rule).expect("the model can be perturbed");
-    passed(perturbed, &["fold", "dce"], &options)
+    passed(perturbed, &["simplify", "dce"], &options)
 }
 
 /// The mean of the estimates over all noise.

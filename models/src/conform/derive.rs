@@ -303,9 +303,9 @@ fn parameter_or_input(port: &str) -> Feed {
 
 // ---- from text to program
 
-const FORWARD: &[&str] = &["fold", "dce"];
-const JVP: &[&str] = &["jvp", "fold", "dce"];
-const TRANSPOSE: &[&str] = &["transpose", "fold", "dce"];
+const FORWARD: &[&str] = &["simplify", "dce"];
+const JVP: &[&str] = &["jvp", "simplify", "dce"];
+const TRANSPOSE: &[&str] = &["transpose", "simplify", "dce"];
 
 /// A model's text and its sizes.
 #[derive(Clone)]
