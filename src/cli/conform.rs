@@ -7,6 +7,7 @@ use pushforward_ir::DType;
 use pushforward_models::conform::{self, Backend, Cpu, Eval};
 
 use super::failure::{Failure, complain};
+use super::flags::SimplifyFlags;
 use super::out;
 
 #[derive(clap::Args)]
@@ -20,6 +21,8 @@ pub struct Args {
     /// What they compute in [default: f64 for eval, f32 for others]
     #[arg(long)]
     dtype: Option<Float>,
+    #[command(flatten)]
+    simplify: SimplifyFlags,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +46,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         BackendName::Eval => Box::new(Eval { float }),
         BackendName::Cpu => Box::new(Cpu::new(float, 0).map_err(Failure::wrong)?),
     };
-    let report = conform::run(&args.paths, &*backend);
+    let report = conform::run_with(&args.paths, &*backend, &args.simplify.settings());
     report.problems.iter().for_each(|problem| complain(&problem.message));
     out::print(&report.to_string())?;
     if report.is_good() { Ok(()) } else { Err(Failure::Check) }

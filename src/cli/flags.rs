@@ -7,6 +7,7 @@ use std::path::Path;
 use pushforward::{Algorithm, Model, Settings};
 use pushforward_models::{MODELS, PRESETS, Preset, presets};
 use pushforward_passes::inline::closest;
+use pushforward_passes::simplify::{self, RULES, Rules};
 
 use super::failure::Failure;
 
@@ -39,6 +40,22 @@ pub struct StepFlags {
     /// Perturb activities behind ReLU zeros, too
     #[arg(long)]
     pub no_prune: bool,
+    #[command(flatten)]
+    pub simplify: SimplifyFlags,
+}
+
+/// What `simplify` may do.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SimplifyFlags {
+    /// Leave the step as it was derived, replicated losses written out: far slower, to see what simplify is worth
+    #[arg(long)]
+    pub no_simplify: bool,
+    /// What rewrites must keep: `exact`, every bit; `relaxed`, the real number [default: relaxed]
+    #[arg(long, value_name = "exact|relaxed", value_parser = rules, conflicts_with = "no_simplify")]
+    pub rules: Option<Rules>,
+    /// Leave a rewrite out; may be given several times
+    #[arg(long, value_name = "RULE", value_parser = rule, conflicts_with = "no_simplify")]
+    pub without: Vec<&'static str>,
 }
 
 /// A model, and the sizes that it is to have.
@@ -82,9 +99,50 @@ impl StepFlags {
         settings.batch = self.batch.or(batch);
         settings.passes.directions = self.directions.unwrap_or(1);
         settings.passes.prune = !self.no_prune;
+        settings.passes.simplify = self.simplify.settings();
         settings
     }
 }
+
+impl SimplifyFlags {
+    pub fn settings(&self) -> simplify::Settings {
+        let usual = simplify::Settings::default();
+        simplify::Settings { off: self.no_simplify, rules: self.rules.unwrap_or(usual.rules), without: self.without.clone() }
+    }
+
+    /// What is not as usual, as the flags that say it.
+    pub fn spelled(settings: &simplify::Settings) -> Vec<String> {
+        let mut flags = Vec::new();
+        if settings.off {
+            flags.push(NO_SIMPLIFY.into());
+        }
+        if settings.rules != simplify::Settings::default().rules {
+            flags.push(format!("{RULES_FLAG}{}", settings.rules.name()));
+        }
+        let mut without = settings.without.clone();
+        without.sort_unstable();
+        without.dedup();
+        flags.extend(without.iter().map(|rule| format!("{WITHOUT}{rule}")));
+        flags
+    }
+
+    /// Where these flags say nothing, what [`SimplifyFlags::spelled`] wrote. Rules that are gone since then cannot be left out again.
+    pub fn or_spelled(self, flags: &[String]) -> SimplifyFlags {
+        if self.no_simplify || self.rules.is_some() || !self.without.is_empty() {
+            return self;
+        }
+        SimplifyFlags {
+            no_simplify: flags.iter().any(|f| f == NO_SIMPLIFY),
+            rules: flags.iter().find_map(|f| rules(f.strip_prefix(RULES_FLAG)?).ok()),
+            without: flags.iter().filter_map(|f| rule(f.strip_prefix(WITHOUT)?).ok()).collect(),
+        }
+    }
+}
+
+/// As they stand in a checkpoint's flags.
+const NO_SIMPLIFY: &str = "--no-simplify";
+const RULES_FLAG: &str = "--rules=";
+const WITHOUT: &str = "--without=";
 
 impl Chosen {
     /// The batch where none is named: the preset's, or the usual one; none where the text has its own.
@@ -148,6 +206,18 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
         "own" | "ng" if known => Err(format!("this version has no variant `{variant}` yet: there are {there_are}")),
         _ => Err(format!("no algorithm is called `{text}`: there are {there_are}{}", did_you_mean(base, &names))),
     }
+}
+
+fn rules(text: &str) -> Result<Rules, String> {
+    let names: Vec<&str> = Rules::ALL.iter().map(|r| r.name()).collect();
+    let found = Rules::ALL.into_iter().find(|r| r.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("no set of rules is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+}
+
+fn rule(text: &str) -> Result<&'static str, String> {
+    let names: Vec<&str> = RULES.iter().map(|r| r.name).collect();
+    let found = names.iter().copied().find(|name| name.eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("no rule is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
 }
 
 /// The nearest name even if it is not very near: a list of three wants no threshold.

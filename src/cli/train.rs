@@ -11,7 +11,7 @@ use pushforward_models::recipe::TRAIN_ERROR_IMAGES;
 use pushforward_models::{PRESETS, Recipe, presets};
 
 use super::failure::{Failure, note, warn};
-use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, StepFlags};
+use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, SimplifyFlags, StepFlags};
 use super::out::{self, thousands};
 use crate::classifier::{At, Classifier, ClassifierError};
 use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir, Tensor};
@@ -232,6 +232,7 @@ impl Plan {
             step.algorithm = step.algorithm.or_else(|| Algorithm::parse(&meta.algorithm));
             step.batch = step.batch.or(Some(meta.batch));
             step.no_prune |= meta.flags.iter().any(|f| f == NO_PRUNE);
+            step.simplify = step.simplify.or_spelled(&meta.flags);
             step.directions = step.directions.or_else(|| meta.flags.iter().find_map(|f| f.strip_prefix(DIRECTIONS)?.parse().ok()));
             recipe = Recipe { epochs: meta.epochs_planned, lr: meta.lr, momentum: meta.momentum, weight_decay: meta.weight_decay };
             seed = args.seed.unwrap_or(meta.seed);
@@ -276,6 +277,8 @@ impl Plan {
         if !passes.prune {
             flags.push(NO_PRUNE.into());
         }
+        flags.extend(SimplifyFlags::spelled(&passes.simplify));
+        flags.sort_unstable();
         Ok(Meta {
             model: self.chosen.model.name().into(),
             model_hash: run::fingerprint(bound.as_bytes()),

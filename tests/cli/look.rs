@@ -128,6 +128,26 @@ fn conform_counts_and_fails() {
     check_refused(run(&["conform"]), 2, &["<PATH>"], &["conform"]);
     check_refused(run(&["conform", &one, "--backend", "wgsl"]), 2, &["no back end `wgsl` yet", "eval, cpu"], &["conform"]);
     check_refused(run(&["conform", &one, "--dtype", "f16"]), 2, &["'--dtype <DTYPE>'", "f64, f32"], &["conform"]);
+    for flags in [&["--rules", "exact"][..], &["--no-simplify"]] {
+        assert!(succeeds(&[&["conform", &one], flags].concat()).ends_with("11 passed, 0 failed\n"), "{flags:?}");
+    }
+}
+
+/// Every command that compiles a step takes them, and refuses the same things.
+#[test]
+fn simplify_can_be_told_what_to_do() {
+    let naive = opt(&["--no-simplify"]);
+    assert!(naive.contains("stop_gradient(") && naive.contains("activity") && !opt(&[]).contains("stop_gradient("), "{naive}");
+    assert_eq!(opt(&["--rules", "RELAXED"]), opt(&[]));
+    for command in ["train", "compile", "opt", "bench", "conform"] {
+        let refused = |flags: &[&str], parts: &[&str]| {
+            let args = [&[command, "x"], flags].concat();
+            check_refused(run(&args), 2, parts, &args);
+        };
+        refused(&["--rules", "exct"], &["no set of rules is called `exct`: there are exact, relaxed; did you mean `exact`?"]);
+        refused(&["--without", "nothing"], &["no rule is called `nothing`: there are "]);
+        refused(&["--no-simplify", "--rules", "exact"], &["'--no-simplify' cannot be used with", "--rules"]);
+    }
 }
 
 #[test]

@@ -218,6 +218,7 @@ fn a_checkpoint_of_another_run_is_refused() {
         &[both, "seed: `0` in the file, `9` here", "learning rate: `0.01` in the file, `0.5` here"],
     );
     refused(&strs(&resume(&["--no-prune"])), 1, &[both, "flags: `none` in the file, `--no-prune` here"]);
+    refused(&strs(&resume(&["--rules", "exact"])), 1, &[both, "flags: `none` in the file, `--rules=exact` here"]);
     refused(&strs(&resume(&["--set", "norm=ln"])), 1, &[both, "sizes and options: `none` in the file, `norm=ln` here"]);
 
     // Another model altogether, though its name is the same.

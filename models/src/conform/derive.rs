@@ -5,10 +5,11 @@ use pushforward_ir::eval::{Inputs, Tensor};
 use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse};
 use pushforward_passes::inline::{self, Bindings};
+use pushforward_passes::simplify::Settings;
 use pushforward_passes::update::MOMENTUM;
 use pushforward_passes::{Algorithm, NoiseSource, Options, algorithm};
 
-use super::config::{Config, Features, Network, Norm, Replicated};
+use super::config::{Config, Features, Network, Norm, Replicated, Size};
 use super::error::FixtureError;
 use super::file::Fixture;
 
@@ -33,13 +34,13 @@ pub enum Feed {
 }
 
 /// All derivations that a kind of case has; those of arrays that the index does not promise are left out.
-pub fn derivations(fixture: &Fixture) -> Vec<Derivation> {
+pub fn derivations(fixture: &Fixture, simplify: &Settings) -> Vec<Derivation> {
     let promised: Vec<&str> = fixture.outputs.keys().map(String::as_str).collect();
     let mut all = match &fixture.config {
-        Config::Xent(sizes) => xent(sizes),
-        Config::Norm(sizes) => norm(sizes),
-        Config::Step(network) => step(network, &promised),
-        Config::Infonce(sizes) => infonce(sizes),
+        Config::Xent(sizes) => xent(sizes, simplify),
+        Config::Norm(sizes) => norm(sizes, simplify),
+        Config::Step(network) => step(network, &promised, simplify),
+        Config::Infonce(sizes) => infonce(sizes, simplify),
         // Training with contrastive losses is still to come.
         Config::NceStep(_) => Vec::new(),
     };
@@ -105,9 +106,9 @@ pub fn is_made_of(shape: &[usize], atoms: &[usize]) -> bool {
 // ---- kinds of cases
 
 /// The replicated cross entropy: copies by `replicate`, derivatives by `jvp` and `transpose` of the whole of it.
-fn xent(sizes: &Replicated) -> Vec<Derivation> {
-    let model = Text { file: "xent.pf", text: include_str!("xent.pf"), batch: sizes.features.n.get(), sets: sizes_of(&sizes.features) }
-        .set("classes", sizes.classes);
+fn xent(sizes: &Replicated, simplify: &Settings) -> Vec<Derivation> {
+    let model =
+        Text::new("xent.pf", include_str!("xent.pf"), sizes.features.n, sizes_of(&sizes.features), simplify).set("classes", sizes.classes);
     let derivation =
         |by: &str, passes: &'static [&'static str], kept: &'static [&'static str], gives: &[(&str, &str)], feed: fn(&str) -> Feed| {
             let model = model.clone();
@@ -115,8 +116,8 @@ fn xent(sizes: &Replicated) -> Vec<Derivation> {
                 by: by.into(),
                 gives: gives.iter().map(|(array, output)| (array.to_string(), output.to_string())).collect(),
                 program: Box::new(move |float| {
-                    let program = model.program(float, &[], &["cut", "replicate"], &Options::new(Algorithm::LgBp))?;
-                    passed(copies_as_outputs(program, kept)?, passes, &Options::new(Algorithm::LgBp))
+                    let program = model.program(float, &[], &["cut", "replicate"], &model.options(Algorithm::LgBp))?;
+                    passed(copies_as_outputs(program, kept)?, passes, &model.options(Algorithm::LgBp))
                 }),
                 feed: Box::new(feed),
             }
@@ -141,9 +142,8 @@ fn xent(sizes: &Replicated) -> Vec<Derivation> {
 }
 
 /// The contrastive losses: as the replicated cross entropy, with the bank under a stop-gradient.
-fn infonce(sizes: &Replicated) -> Vec<Derivation> {
-    let text =
-        |file, text| Text { file, text, batch: sizes.features.n.get(), sets: sizes_of(&sizes.features) }.set("classes", sizes.classes);
+fn infonce(sizes: &Replicated, simplify: &Settings) -> Vec<Derivation> {
+    let text = |file, text| Text::new(file, text, sizes.features.n, sizes_of(&sizes.features), simplify).set("classes", sizes.classes);
     let one_sided = text("infonce.pf", include_str!("infonce.pf"));
     let views = text("infonce_views.pf", include_str!("infonce_views.pf"));
     let forms = [("dot", one_sided.clone().set("similarity", "dot")), ("cos", one_sided.set("similarity", "cos")), ("simclr", views)];
@@ -158,8 +158,8 @@ fn infonce(sizes: &Replicated) -> Vec<Derivation> {
                 by: by.into(),
                 gives: gives.iter().map(|(array, output)| (format!("{form}.{array}"), output.to_string())).collect(),
                 program: Box::new(move |float| {
-                    let program = model.program(float, &[], &["cut", "replicate"], &Options::new(Algorithm::LgBp))?;
-                    passed(copies_as_outputs(program, &["loss"])?, passes, &Options::new(Algorithm::LgBp))
+                    let program = model.program(float, &[], &["cut", "replicate"], &model.options(Algorithm::LgBp))?;
+                    passed(copies_as_outputs(program, &["loss"])?, passes, &model.options(Algorithm::LgBp))
                 }),
                 // One cotangent serves all forms: those of one side take its first half.
                 feed: Box::new(move |port| match port {
@@ -173,11 +173,11 @@ fn infonce(sizes: &Replicated) -> Vec<Derivation> {
 }
 
 /// `norm` of the library along the axes of each kind.
-fn norm(sizes: &Features) -> Vec<Derivation> {
+fn norm(sizes: &Features, simplify: &Settings) -> Vec<Derivation> {
     let mut all = Vec::new();
     for kind in Norm::ALL {
         for (number, channels) in [("3", "whole"), ("4", "grouped")] {
-            let model = Text { file: "norm.pf", text: include_str!("norm.pf"), batch: sizes.n.get(), sets: sizes_of(sizes) }
+            let model = Text::new("norm.pf", include_str!("norm.pf"), sizes.n, sizes_of(sizes), simplify)
                 .set("kind", kind.name())
                 .set("channels", channels);
             for (passes, array, output) in [(FORWARD, "y", "y"), (JVP, "dy", "d.y"), (TRANSPOSE, "gx", "g.x")] {
@@ -185,7 +185,7 @@ fn norm(sizes: &Features) -> Vec<Derivation> {
                 all.push(Derivation {
                     by: passes.first().unwrap_or(&"norm").to_string(),
                     gives: vec![(format!("{}.{array}{number}", kind.name()), output.into())],
-                    program: Box::new(move |float| model.program(float, &[], passes, &Options::new(Algorithm::Bp))),
+                    program: Box::new(move |float| model.program(float, &[], passes, &model.options(Algorithm::Bp))),
                     feed: Box::new(move |port| Feed::Array(array_of(port, number))),
                 });
             }
@@ -204,9 +204,9 @@ fn array_of(port: &str, number: &str) -> String {
 }
 
 /// A training step: the forward pass with every value that the fixture names, and the whole step of each algorithm, as `compile` makes it.
-fn step(network: &Network, promised: &[&str]) -> Vec<Derivation> {
+fn step(network: &Network, promised: &[&str], simplify: &Settings) -> Vec<Derivation> {
     let [height, width, colours] = network.image;
-    let model = Text { file: "localmixer.pf", text: include_str!("../../localmixer.pf"), batch: network.n.get(), sets: Vec::new() }
+    let model = Text::new("localmixer.pf", include_str!("../../localmixer.pf"), network.n, Vec::new(), simplify)
         .set("height", height)
         .set("width", width)
         .set("colours", colours)
@@ -224,7 +224,7 @@ const NAMED: [&str; 5] = [".pre", ".z", ".act", ".feat", ".logits"];
 
 fn forward(model: &Text, promised: &[&str]) -> Derivation {
     // What the text does not name is not covered.
-    let known = model.program(DType::F32, &[], &[], &Options::new(Algorithm::Bp)).map(|p| p.names).unwrap_or_default();
+    let known = model.program(DType::F32, &[], &[], &model.options(Algorithm::Bp)).map(|p| p.names).unwrap_or_default();
     let named: Vec<String> =
         promised.iter().filter(|a| NAMED.iter().any(|s| a.ends_with(s)) && known.contains_key(**a)).map(|a| a.to_string()).collect();
     let declared = ["logits", PATCHES].map(String::from);
@@ -234,10 +234,10 @@ fn forward(model: &Text, promised: &[&str]) -> Derivation {
         by: "forward".into(),
         gives,
         program: Box::new(move |float| {
-            let mut program = model.program(float, &named, &[], &Options::new(Algorithm::Bp))?;
+            let mut program = model.program(float, &named, &[], &model.options(Algorithm::Bp))?;
             program.losses.clear();
             add_patches(&mut program)?;
-            passed(program, FORWARD, &Options::new(Algorithm::Bp))
+            passed(program, FORWARD, &model.options(Algorithm::Bp))
         }),
         feed: Box::new(parameter_or_input),
     }
@@ -285,7 +285,7 @@ fn training(model: &Text, algorithm: Algorithm, promised: &[&str]) -> Derivation
         by: algorithm.name().into(),
         gives,
         program: Box::new(move |float| {
-            let options = Options { noise: NoiseSource::Given, report_local: true, weight_decay: 0.0, ..Options::new(algorithm) };
+            let options = Options { noise: NoiseSource::Given, report_local: true, weight_decay: 0.0, ..model.options(algorithm) };
             model.program(float, &[], algorithm.passes(), &options)
         }),
         feed: Box::new(|port| if port == "lr" || port.starts_with(MOMENTUM) { Feed::Fill(0.0) } else { parameter_or_input(port) }),
@@ -314,6 +314,7 @@ struct Text {
     text: &'static str,
     batch: u32,
     sets: Vec<(String, String)>,
+    simplify: Settings,
 }
 
 fn sizes_of(sizes: &Features) -> Vec<(String, String)> {
@@ -321,6 +322,14 @@ fn sizes_of(sizes: &Features) -> Vec<(String, String)> {
 }
 
 impl Text {
+    fn new(file: &'static str, text: &'static str, batch: Size, sets: Vec<(String, String)>, simplify: &Settings) -> Text {
+        Text { file, text, batch: batch.get(), sets, simplify: simplify.clone() }
+    }
+
+    fn options(&self, algorithm: Algorithm) -> Options {
+        Options { simplify: self.simplify.clone(), ..Options::new(algorithm) }
+    }
+
     fn set(mut self, name: &str, value: impl ToString) -> Text {
         self.sets.push((name.into(), value.to_string()));
         self

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 pub use backend::{Backend, Cpu, Eval};
 pub use report::{ArrayReport, CaseReport, Miss, Problem, Report, Verdict};
 
+use pushforward_passes::simplify::Settings;
+
 use compare::{tolerance, worst};
 use derive::{Derivation, derivations, is_made_of};
 use error::FixtureError;
@@ -34,11 +36,16 @@ use file::{Array, Fixture, Listed};
 
 /// Runs the cases of all paths: folders that hold an index, or single files beside one.
 pub fn run(paths: &[PathBuf], backend: &dyn Backend) -> Report {
+    run_with(paths, backend, &Settings::default())
+}
+
+/// The same, with `simplify` told what it may do.
+pub fn run_with(paths: &[PathBuf], backend: &dyn Backend, simplify: &Settings) -> Report {
     let mut report = Report::default();
     for path in paths {
         match file::find(path) {
             Ok(found) => {
-                report.cases.extend(found.cases.iter().map(|listed| case(listed, &found.index, backend)));
+                report.cases.extend(found.cases.iter().map(|listed| case(listed, &found.index, backend, simplify)));
                 let notes = found.unlisted.iter().map(|p| format!("`{}` is left alone: the index does not list it", p.display()));
                 report.notes.extend(notes);
             }
@@ -48,7 +55,7 @@ pub fn run(paths: &[PathBuf], backend: &dyn Backend) -> Report {
     report
 }
 
-fn case(listed: &Listed, index: &std::path::Path, backend: &dyn Backend) -> CaseReport {
+fn case(listed: &Listed, index: &std::path::Path, backend: &dyn Backend, simplify: &Settings) -> CaseReport {
     let refused =
         |error: String, outputs: Vec<String>| CaseReport { name: listed.name.clone(), refused: Some(error), arrays: failed(outputs) };
     let entry = match &listed.entry {
@@ -62,7 +69,7 @@ fn case(listed: &Listed, index: &std::path::Path, backend: &dyn Backend) -> Case
     };
     // The verdicts of every array: it may be derived in several ways, and all must agree.
     let mut verdicts: BTreeMap<&str, Vec<Verdict>> = BTreeMap::new();
-    for derivation in derivations(&fixture) {
+    for derivation in derivations(&fixture, simplify) {
         let outcome = values(&derivation, &fixture, backend);
         for (name, output) in &derivation.gives {
             let Some((name, Ok(expected))) = fixture.outputs.get_key_value(name) else { continue };

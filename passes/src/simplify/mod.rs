@@ -32,14 +32,23 @@ impl Rules {
 /// What simplify is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
+    /// Nothing is rewritten: what a step costs as it was derived.
+    pub off: bool,
     pub rules: Rules,
     /// Names of rules that are left out.
     pub without: Vec<&'static str>,
 }
 
+/// A rewrite, as the flags name it.
+pub struct Rule {
+    pub name: &'static str,
+}
+
+pub const RULES: &[Rule] = &[];
+
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { rules: Rules::Relaxed, without: Vec::new() }
+        Settings { off: false, rules: Rules::Relaxed, without: Vec::new() }
     }
 }
 
@@ -75,6 +84,9 @@ pub fn run(program: &Program, options: &Options) -> Program {
     run_reported(program, options).0
 }
 
-pub fn run_reported(program: &Program, _options: &Options) -> (Program, Report) {
+pub fn run_reported(program: &Program, options: &Options) -> (Program, Report) {
+    if options.simplify.off {
+        return (program.clone(), Report::default());
+    }
     (fold::run(program), Report::default())
 }
