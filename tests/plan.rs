@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use pushforward::{Algorithm, Model, Settings};
 use pushforward_models::presets::PRESETS;
+use pushforward_passes::alone::{self, Mode};
 use pushforward_plan::kernel::{Access, Body, Role};
 use pushforward_plan::{Options, Plan, lower, print, verify};
 
@@ -45,6 +46,30 @@ fn the_naive_replicated_loss_never_reaches_memory() {
         for (name, elements) in temporaries(&plan) {
             assert!(elements <= most, "{groups} groups: {name} has {elements} elements, the features have {}", batch * patches * channels);
         }
+    }
+}
+
+/// Without `simplify` there is an aggregate of C channels for each of the N*P*G losses, and that is all: nothing runs over a replicated axis
+/// beside its copy, but for the groups of an aggregate.
+#[test]
+fn the_written_out_loss_costs_no_more_than_its_aggregates() {
+    let model = Model::built_in("cross_entropy").expect("a built-in model").expect("it parses");
+    let sets = [("patches", "4"), ("channels", "16"), ("groups", "8"), ("classes", "3")].map(|(n, v)| (n.to_string(), v.to_string()));
+    let settings = Settings { sets: sets.into(), ..Settings::new(Algorithm::LgFgA, 5) };
+    for mode in Mode::ALL {
+        let program = model.inline(&settings.sets, settings.batch).expect("it is sound").program;
+        let program = model.passes(program, &["replicate"], &settings.passes, &mut |_, _| {}).expect("it passes");
+        let plan = lower(&alone::run(&program, mode).expect("it has derivatives"), &Options::default()).expect("it has a plan");
+        let mut aggregates = 0;
+        for kernel in &plan.kernels {
+            let Body::Loops(loops) = &kernel.body else { continue };
+            let along = |name: &str| loops.outer.iter().chain(&loops.row).any(|l| l.axis == name);
+            assert!(!(along("P") && along("P'")), "{}: {}", kernel.name, kernel.about);
+            aggregates += usize::from(along("G") && along("G'"));
+        }
+        assert!(aggregates > 0, "the loss is written out");
+        let most = temporaries(&plan).map(|t| t.1).max();
+        assert_eq!(most, Some(5 * 4 * 8 * 16), "N*P*G*C, {}", mode.name());
     }
 }
 

@@ -41,6 +41,12 @@ pub const MODELS: &[BuiltIn] = &[
         about: "two linear layers with tanh and squared error (the 4-4-1 network of Figure 8)",
         text: include_str!("../tanh_mlp.pf"),
     },
+    BuiltIn {
+        name: "cross_entropy",
+        file: "models/cross_entropy.pf",
+        about: "the replicated cross entropy of a linear head, without layers: what `bench --loss` times",
+        text: include_str!("../cross_entropy.pf"),
+    },
 ];
 
 /// The model of this name.

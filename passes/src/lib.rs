@@ -4,6 +4,7 @@
 //! [`transpose`]; which losses a perturbation reaches, and so the multiplier of its noise, in [`reach`].
 
 pub mod algorithm;
+pub mod alone;
 pub mod border;
 pub mod cut;
 pub mod dce;

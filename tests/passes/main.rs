@@ -10,6 +10,7 @@
 //! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
 //! | `equivalence.rs` | passes that change no value change none, on hard numbers too |
 //! | `lowering.rs` | random programs: evaluator against plan and CPU, any threads, slices or none |
+//! | `naive.rs` | the replicated loss as it is written out runs, and is the simplified one |
 //! | `snapshots.rs` | the program after every pass is the one that was looked at |
 
 mod derivatives;
@@ -17,6 +18,7 @@ mod equivalence;
 mod generality;
 mod graphs;
 mod lowering;
+mod naive;
 mod random_models;
 mod reach;
 mod snapshots;

@@ -3,6 +3,7 @@
 //!
 //! * Marks are gone; `window` and `gather` are sums under a mask.
 //! * Axes of size 1 are gone: they hold nothing apart.
+//! * Of a sum under a delta of a summed axis and another, the one term that counts is read ([`sum`]).
 //! * A contraction has two factors, its result axes of either alone, or it is a product and a sum ([`is_gemm`]).
 //! * A renaming stands on a value that is in memory anyway, where it costs nothing, wherever that needs no second computation.
 //! * Each updated parameter, and each output that is a kernel's own result, has a copy ([`COPY`]) as its last value.
@@ -40,6 +41,7 @@ pub fn run(program: &Program, apart: bool) -> Prepared {
     let program = trimmed(&program);
     let program = rebuild(&program, |b, v, args| match program.op(v) {
         Op::Contract(over) => contraction(b, args, *over),
+        Op::Sum(over) => sum(b, args[0], *over),
         _ => b.copy(&program, v, args),
     });
     let program = sunk(&program);
@@ -170,13 +172,72 @@ fn ended(b: &Builder, factors: &[Value], over: AxisSet, i: usize, j: usize) -> A
 fn pair(b: &mut Builder, x: Value, y: Value, over: AxisSet) -> Value {
     // What only one of them has is summed before.
     let (alone_x, alone_y) = (over - b.axes_of(y), over - b.axes_of(x));
-    let (x, y) = (b.sum(x, alone_x), b.sum(y, alone_y));
+    let (x, y) = (sum(b, x, alone_x), sum(b, y, alone_y));
     let over = over - alone_x - alone_y;
     if is_gemm(b.program(), x, y, over) {
         return b.op(Op::Contract(over), &[x, y]);
     }
     let product = b.op(Op::Mul, &[x, y]);
     b.sum(product, over)
+}
+
+// ---- sums under a mask
+
+/// Sum over `over`. What stands for one index of a summed axis alone, `select(delta[P, Q](), x, 0)` summed over Q, is there already: `x` under
+/// the name of the other axis. What stands for every index, a select between equals, needs no mask. Nothing is ever stored over P and Q.
+fn sum(b: &mut Builder, x: Value, over: AxisSet) -> Value {
+    let axes = b.axes_of(x) - over;
+    match unmasked(b, x, over) {
+        Some((inner, rest)) => {
+            let y = sum(b, inner, rest);
+            spread(b, y, axes)
+        }
+        None => b.sum(x, over),
+    }
+}
+
+/// A value, and axes to sum it over, that give what `x` summed over `over` gives.
+fn unmasked(b: &mut Builder, x: Value, over: AxisSet) -> Option<(Value, AxisSet)> {
+    let (Op::Select, &[mask, inner, other]) = (b.program().op(x), b.program().args(x)) else { return None };
+    if inner == other {
+        return Some((inner, over));
+    }
+    let conditions = conjuncts(b.program(), mask);
+    let axes = |v: &Value| b.axes_of(*v);
+    let free = |l: AxisId, r: AxisId| (over.contains(l) && !over.contains(r)).then_some((l, r));
+    let (at, (bound, free)) = conditions.iter().enumerate().find_map(|(i, c)| match b.program().op(*c) {
+        Op::Delta((l, r)) => Some((i, free(*l, *r).or_else(|| free(*r, *l))?)),
+        _ => None,
+    })?;
+    let mut rest = [&conditions[..at], &conditions[at + 1..]].concat();
+    let captured = |v: &Value| axes(v).contains(bound) && axes(v).contains(free);
+    let zero = matches!(b.program().op(other), Op::Const(n) if n.value() == 0.0);
+    if !zero || !axes(&inner).contains(bound) || captured(&inner) || rest.iter().any(captured) {
+        return None;
+    }
+    let pair = [(bound, free)];
+    rest.iter_mut().for_each(|c| *c = b.rename(*c, &pair));
+    let inner = b.rename(inner, &pair);
+    let mask = rest.into_iter().reduce(|all, c| b.op(Op::And, &[all, c]));
+    let kept = mask.map_or(inner, |mask| b.op(Op::Select, &[mask, inner, other]));
+    Some((kept, over.without(bound)))
+}
+
+fn conjuncts(program: &Program, mask: Value) -> Vec<Value> {
+    match (program.op(mask), program.args(mask)) {
+        (Op::And, &[l, r]) => [conjuncts(program, l), conjuncts(program, r)].concat(),
+        _ => vec![mask],
+    }
+}
+
+/// `x`, written out along those of `axes` that it lacks.
+fn spread(b: &mut Builder, x: Value, axes: AxisSet) -> Value {
+    let missing = b.program().axes.in_order(axes - b.axes_of(x));
+    missing.into_iter().fold(x, |y, axis| {
+        let (index, zero) = (b.op(Op::Iota(axis), &[]), b.constant(0.0, DType::I32));
+        let always = b.op(Op::Ge, &[index, zero]);
+        b.op(Op::Select, &[always, y, x])
+    })
 }
 
 /// Whether a contraction is a matrix product: both factors have result axes of their own. What is not is one pass over memory, and belongs
@@ -198,8 +259,8 @@ pub fn is_map(op: &Op) -> bool {
 }
 
 fn sunk(program: &Program) -> Program {
-    let mut uses = vec![0u32; program.nodes.len()];
-    program.nodes.iter().flat_map(|n| &n.args).for_each(|a| uses[a.0 as usize] += 1);
+    let (mut uses, live) = (vec![0u32; program.nodes.len()], program.live());
+    program.values().filter(|v| live[v.0 as usize]).flat_map(|v| program.args(v)).for_each(|a| uses[a.0 as usize] += 1);
     program.outputs.iter().for_each(|o| uses[o.value.0 as usize] += 1);
     // New values that nothing but a renaming uses.
     let mut once: HashMap<Value, bool> = HashMap::new();
