@@ -8,6 +8,7 @@
 //! | `model.rs` | texts, and the way from text to a flat program |
 //! | `step.rs` | from a program to a callable; tensors in and out |
 //! | `report.rs` | what a step costs, counted from its plan |
+//! | `pruning.rs` | what of it ReLUs make needless, counted and, on data, measured |
 //! | `error.rs` | what can go wrong, as a person reads it |
 //! | `main.rs` and below | the command `pushforward`, which no library needs |
 //!
@@ -15,6 +16,7 @@
 
 mod error;
 mod model;
+pub mod pruning;
 pub mod report;
 mod step;
 

@@ -119,7 +119,7 @@ impl Model {
         self.passes(program, EVALUATION, &settings.passes, &mut |_, _| {})
     }
 
-    fn wrong(&self, errors: Vec<Diagnostic>) -> Error {
+    pub(crate) fn wrong(&self, errors: Vec<Diagnostic>) -> Error {
         Error::text(&self.sources, errors)
     }
 }

@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use pushforward_ir::program::{Local, Loss, Output};
-use pushforward_ir::{Builder, Diagnostic, Op, Program, Value, parse};
+use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value, parse};
 use pushforward_passes::algorithm::{self, Algorithm, Options};
 use pushforward_passes::inline::{self, Bindings};
 use support::{Choices, programs};
@@ -93,6 +93,15 @@ fn what_is_printed_after_each_pass_is_read_as_the_same() {
             algorithm::run(program.clone(), algorithm.passes(), &options, &mut |pass, p| again(pass, p)).expect("the algorithm runs");
         }
     }
+}
+
+/// `[A..]` takes none as well as many: then nothing is summed.
+#[test]
+fn a_list_of_axes_may_be_empty() {
+    let text = "pf 1\naxis N;\nmodel m(x: f32[N], y: f32[N]) {\n    loss squared_error[](x, y);\n}\n";
+    let program = read(text, &Bindings { batch: Some(3), ..Bindings::default() }).expect("the text is right");
+    let [loss] = &program.losses[..] else { panic!("one loss is written, and there are {}", program.losses.len()) };
+    assert_eq!(program.axes_of(loss.value), AxisSet::of(program.batch), "one for each example");
 }
 
 proptest! {

@@ -13,6 +13,7 @@ pub mod differentiate;
 pub mod gradient;
 pub mod inline;
 pub mod jvp;
+pub mod needless;
 pub mod perturb;
 pub mod prune;
 pub mod reach;

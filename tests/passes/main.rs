@@ -9,6 +9,7 @@
 //! | `reach.rs` | what moves a loss is in reach, on random graphs; mutated rules are caught; LocalMixer's table |
 //! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
 //! | `equivalence.rs` | passes that change no value change none, on hard numbers too |
+//! | `needless.rs` | what masks make needless is what a count by hand says, and really influences nothing |
 //! | `lowering.rs` | random programs: evaluator against plan and CPU, any threads, slices or none |
 //! | `naive.rs` | the replicated loss as it is written out runs, and is the simplified one |
 //! | `snapshots.rs` | the program after every pass is the one that was looked at |
@@ -19,6 +20,7 @@ mod generality;
 mod graphs;
 mod lowering;
 mod naive;
+mod needless;
 mod random_models;
 mod reach;
 mod snapshots;

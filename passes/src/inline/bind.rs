@@ -220,9 +220,13 @@ impl<'a> Elaborator<'a> {
 
     /// The atoms that a name stands for.
     pub(super) fn axis(&mut self, name: &Name) -> Result<Vec<AxisId>> {
-        let local = self.frames.last().and_then(|f| f.axes.get(&name.text));
-        if let Some(atoms) = local.or_else(|| self.axes.get(&name.text)) {
-            return if atoms.is_empty() && !name.text.ends_with("..") { Err(Failed) } else { Ok(atoms.clone()) };
+        // `[A..]` may stand for no axes at all.
+        if let Some(atoms) = self.frames.last().and_then(|f| f.axes.get(&name.text)) {
+            return Ok(atoms.clone());
+        }
+        if let Some(atoms) = self.axes.get(&name.text) {
+            // Nothing is left of a declaration that has failed, and it is not reported again.
+            return if atoms.is_empty() { Err(Failed) } else { Ok(atoms.clone()) };
         }
         let known: BTreeSet<&str> =
             self.axes.keys().chain(self.frames.last().into_iter().flat_map(|f| f.axes.keys())).map(String::as_str).collect();
