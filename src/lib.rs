@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `model.rs` | texts, and the way from text to a flat program |
 //! | `step.rs` | from a program to a callable; tensors in and out |
+//! | `explain.rs` | what `simplify` made of a step, before and after |
 //! | `report.rs` | what a step costs, counted from its plan |
 //! | `pruning.rs` | what of it ReLUs make needless, counted and, on data, measured |
 //! | `error.rs` | what can go wrong, as a person reads it |
@@ -15,6 +16,7 @@
 //! The library computes nothing itself and never prints.
 
 mod error;
+pub mod explain;
 mod model;
 pub mod pruning;
 pub mod report;

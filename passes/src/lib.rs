@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod alone;
 pub mod border;
+pub mod cost;
 pub mod cut;
 pub mod dce;
 pub mod differentiate;

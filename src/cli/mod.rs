@@ -7,6 +7,7 @@ mod bench;
 mod compile;
 mod conform;
 mod devices;
+mod explain;
 mod failure;
 mod flags;
 mod list;
@@ -36,6 +37,8 @@ enum Command {
     Compile(compile::Args),
     /// Run passes on a model's text and print the text that comes out
     Opt(opt::Args),
+    /// Say which rewrites made a step what it is, where, and what it costs without and with them
+    Explain(explain::Args),
     /// Compare what is computed here with files of reference values; exit code 1 if an array departs
     Conform(conform::Args),
     /// Time a training step, and compare it with what the machine can do
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Opt(args) => opt::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Conform(args) => conform::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),

@@ -78,7 +78,7 @@ fn row(name: &str, time: std::time::Duration, program: &Program) -> Vec<String> 
 }
 
 /// `inline` comes first whether it is named or not.
-fn after_inline<'a>(passes: &'a [&'static str]) -> Result<&'a [&'static str], Failure> {
+pub fn after_inline<'a>(passes: &'a [&'static str]) -> Result<&'a [&'static str], Failure> {
     let rest = passes.strip_prefix(&[INLINE]).unwrap_or(passes);
     match rest.contains(&INLINE) {
         true => Err(Failure::usage("-p: `inline` makes the program that the other passes need; hint: name it first, or not at all")),
@@ -86,7 +86,7 @@ fn after_inline<'a>(passes: &'a [&'static str]) -> Result<&'a [&'static str], Fa
     }
 }
 
-fn pass(text: &str) -> Result<&'static str, String> {
+pub fn pass(text: &str) -> Result<&'static str, String> {
     let name = text.trim();
     if name == INLINE {
         return Ok(INLINE);

@@ -139,7 +139,7 @@ fn simplify_can_be_told_what_to_do() {
     let naive = opt(&["--no-simplify"]);
     assert!(naive.contains("stop_gradient(") && naive.contains("activity") && !opt(&[]).contains("stop_gradient("), "{naive}");
     assert_eq!(opt(&["--rules", "RELAXED"]), opt(&[]));
-    for command in ["train", "compile", "opt", "bench", "conform"] {
+    for command in ["train", "compile", "opt", "explain", "bench", "conform"] {
         let refused = |flags: &[&str], parts: &[&str]| {
             let args = [&[command, "x"], flags].concat();
             check_refused(run(&args), 2, parts, &args);
@@ -174,7 +174,7 @@ fn results_that_cannot_be_written() {
 
 #[test]
 fn help_and_version() {
-    for command in ["train", "compile", "opt", "conform", "bench", "devices", "list"] {
+    for command in ["train", "compile", "opt", "explain", "conform", "bench", "devices", "list"] {
         assert!(succeeds(&["--help"]).contains(command));
         assert!(succeeds(&[command, "--help"]).contains("Usage: pushforward"));
     }

@@ -2,6 +2,7 @@
 //! a few hundred images.
 
 mod compile;
+mod explain;
 mod inputs;
 mod look;
 mod train;

@@ -1,0 +1,131 @@
+//! `explain`: which rewrites made a step what it is, and what they are worth. The work is done in the library's `explain.rs`. Read [`run`].
+
+use pushforward::explain::{Explanation, Figures, Memory};
+use pushforward::{Settings, Wrong};
+use serde_json::{Value, json};
+
+use super::failure::{Failure, warn};
+use super::flags::{Chosen, ModelFlags, StepFlags};
+use super::opt::{after_inline, pass};
+use super::out::{self, bytes, thousands};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    step: StepFlags,
+    /// Passes to run, in this order [default: those of the algorithm]
+    #[arg(short, long, value_name = "PASS,PASS", value_delimiter = ',', value_parser = pass)]
+    passes: Option<Vec<&'static str>>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let chosen = args.model.choose(None)?;
+    let settings = args.step.settings(&chosen, chosen.default_batch());
+    let passes = match &args.passes {
+        Some(passes) => after_inline(passes)?,
+        None => settings.passes.algorithm.passes(),
+    };
+    let inlined = chosen.model.inline(&settings.sets, settings.batch)?;
+    warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
+    let batch = inlined.program.batch.map_or(1, |a| inlined.program.axes.size(a));
+    let explanation = chosen.model.explain(&settings, passes)?;
+    match args.json {
+        true => out::print(&document(&chosen, &settings, batch, &explanation).to_string()),
+        false => out::print(&describe(&chosen, &settings, batch, &explanation)),
+    }
+}
+
+fn document(chosen: &Chosen, settings: &Settings, batch: usize, explained: &Explanation) -> Value {
+    let Explanation { before, after, rewrites, report, seconds, notes } = explained;
+    let pair = |figure: fn(&Figures) -> Option<u64>| json!({ "before": figure(before), "after": figure(after) });
+    let rewrites = rewrites.iter().map(|r| json!({ "rule": r.rule, "place": r.place, "scope": r.scope, "count": r.count }));
+    json!({
+        "model": chosen.model.name(),
+        "preset": chosen.preset.map(|p| p.name),
+        "algorithm": settings.passes.algorithm.name(),
+        "batch": batch,
+        "rules": settings.passes.simplify.rules.name(),
+        "without": settings.passes.simplify.without,
+        "contraction_flops": pair(|f| Some(f.contraction_flops)),
+        "flops": pair(|f| Some(f.flops)),
+        "bytes": pair(|f| Some(f.memory.as_ref()?.bytes)),
+        "largest_temporary_bytes": pair(|f| Some(f.memory.as_ref()?.largest_temporary_bytes)),
+        "egraph": {
+            "nodes": report.nodes,
+            "largest": report.largest,
+            "iterations": report.iterations,
+            "regions": report.regions,
+            "distinct": report.distinct,
+            "seconds": seconds,
+        },
+        "rewrites": rewrites.collect::<Vec<_>>(),
+        "notes": notes,
+    })
+}
+
+fn describe(chosen: &Chosen, settings: &Settings, batch: usize, explained: &Explanation) -> String {
+    let Explanation { before, after, rewrites, report, seconds, notes } = explained;
+    let row = |cells: &[&str]| cells.iter().map(|c| c.to_string()).collect::<Vec<String>>();
+    let flops = |name: &str, figure: fn(&Figures) -> u64| {
+        let (b, a) = (figure(before), figure(after));
+        row(&[name, &thousands(b), &thousands(a), &times(Some(b), Some(a))])
+    };
+    let memory = |name: &str, figure: fn(&Memory) -> u64| {
+        let [b, a] = [before, after].map(|f| f.memory.as_ref().map(figure));
+        let shown = |n: Option<u64>| n.map_or("not known".into(), bytes);
+        row(&[name, &shown(b), &shown(a), &times(b, a)])
+    };
+    // The whole step, in a line.
+    let simplify = &settings.passes.simplify;
+    let rules = if simplify.off { "no simplify".into() } else { format!("{} rules", simplify.rules.name()) };
+    let algorithm = settings.passes.algorithm.name();
+    let mut text = format!(
+        "{}, {algorithm}, batch {batch}, {rules}: {} FLOPs, {} without simplify\n\n",
+        chosen.title(),
+        thousands(after.flops),
+        thousands(before.flops)
+    );
+    let rows = [
+        row(&["", "before", "after", ""]),
+        flops("FLOPs of contractions", |f| f.contraction_flops),
+        flops("FLOPs", |f| f.flops),
+        memory("bytes read and written", |m| m.bytes),
+        memory("largest temporary", |m| m.largest_temporary_bytes),
+    ];
+    text += &out::table(&rows, &[false, true, true, true]);
+    let named = [("before", before), ("after", after)].map(|(when, f)| Some((when, f.memory.as_ref()?.largest_temporary.as_ref()?)));
+    for (when, temporary) in named.into_iter().flatten() {
+        text += &format!("  largest {when}: {temporary}\n");
+    }
+    text += &format!(
+        "\ne-graphs: {} nodes ({} in the largest), {} iterations at most, {} regions ({} distinct), {:.1} ms\n",
+        thousands(report.nodes as u64),
+        thousands(report.largest as u64),
+        report.iterations,
+        report.regions,
+        report.distinct,
+        seconds * 1e3
+    );
+    if !rewrites.is_empty() {
+        let head = row(&["rule", "times", "place", "in"]);
+        let rows = rewrites.iter().map(|r| row(&[r.rule, &r.count.to_string(), &r.place, &r.scope]));
+        text += &format!("\n{}", out::table(&[head].into_iter().chain(rows).collect::<Vec<_>>(), &[false, true]));
+    }
+    if !notes.is_empty() {
+        text += &format!("\n{}\n", notes.iter().map(|n| format!("note: {n}")).collect::<Vec<_>>().join("\n"));
+    }
+    text
+}
+
+/// How many times less there is after.
+fn times(before: Option<u64>, after: Option<u64>) -> String {
+    match (before, after) {
+        (Some(before), Some(after @ 1..)) => format!("{:.2} times", before as f64 / after as f64),
+        (_, _) => String::new(),
+    }
+}

@@ -1,0 +1,96 @@
+//! `explain`: what it says of a step, for people and for machines, and that it says the same each time.
+
+use serde_json::Value;
+
+use crate::{refused, succeeds};
+
+const SIZES: [&str; 16] = [
+    "--set",
+    "height=8",
+    "--set",
+    "width=8",
+    "--set",
+    "grid=4",
+    "--set",
+    "channels=32",
+    "--set",
+    "groups=8",
+    "--set",
+    "blocks=2",
+    "--batch",
+    "4",
+    "--set",
+    "norm=none",
+];
+
+fn explain(args: &[&str]) -> Value {
+    let text = succeeds(&[&["explain", "localmixer", "--json"], &SIZES[..], args].concat());
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+fn figure(json: &Value, key: &str) -> [u64; 2] {
+    ["before", "after"].map(|when| json[key][when].as_u64().unwrap_or_else(|| panic!("{key}.{when}: {json}")))
+}
+
+#[test]
+fn a_step_before_and_after() {
+    let json = explain(&[]);
+    assert_eq!((&json["model"], &json["algorithm"], &json["rules"]), (&"localmixer".into(), &"lg-fg-a".into(), &"relaxed".into()));
+    // Written out, two blocks' losses and their tangents: 2*N*P*G*C*K each, by equations 4 and 5.
+    let [before, after] = figure(&json, "contraction_flops");
+    let written_out = 4 * (2 * 4 * 16 * 8 * 32 * 10);
+    assert!(before > written_out && before > after + written_out / 2, "{before} before, {after} after, {written_out} of the losses");
+    for key in ["flops", "bytes", "largest_temporary_bytes"] {
+        let [before, after] = figure(&json, key);
+        assert!(before > after && after > 0, "{key}: {before} before, {after} after");
+    }
+    for key in ["nodes", "iterations", "largest", "regions", "distinct"] {
+        assert!(json["egraph"][key].is_u64(), "{key}: {json}");
+    }
+    assert!(json["egraph"]["seconds"].as_f64().is_some_and(|s| s > 0.0), "{json}");
+    assert!(json["notes"].is_array());
+    for rewrite in json["rewrites"].as_array().expect("a list") {
+        let place = rewrite["place"].as_str().unwrap_or("");
+        assert!(rewrite["rule"].is_string() && rewrite["scope"].is_string() && rewrite["count"].as_u64() > Some(0), "{rewrite}");
+        assert_eq!(place.split(':').count(), 3, "file, line and column: {rewrite}");
+    }
+}
+
+#[test]
+fn without_simplify_nothing_changes() {
+    for args in [&["--no-simplify"][..], &["-p", "cut,replicate,perturb,dce"]] {
+        let json = explain(args);
+        for key in ["contraction_flops", "flops", "bytes", "largest_temporary_bytes"] {
+            let [before, after] = figure(&json, key);
+            assert_eq!(before, after, "{args:?} {key}");
+        }
+        assert_eq!(json["rewrites"].as_array().map(Vec::len), Some(0));
+    }
+    let [before, _] = figure(&explain(&[]), "contraction_flops");
+    assert_eq!(figure(&explain(&["--no-simplify"]), "contraction_flops"), [before; 2]);
+}
+
+#[test]
+fn people_read_the_whole_step_first() {
+    let args = [&["explain", "localmixer"], &SIZES[..]].concat();
+    let text = succeeds(&args);
+    let first = text.lines().next().unwrap_or("");
+    assert!(first.starts_with("localmixer, lg-fg-a, batch 4, relaxed rules: ") && first.ends_with("without simplify"), "{first}");
+    for part in ["FLOPs of contractions", "bytes read and written", "largest temporary", "e-graphs: ", "largest before: t"] {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+    // All but the time is the same each time.
+    let untimed = |text: &str| text.lines().filter(|l| !l.starts_with("e-graphs: ")).collect::<Vec<_>>().join("\n");
+    for _ in 0..5 {
+        assert_eq!(untimed(&succeeds(&args)), untimed(&text));
+    }
+    // Every preset's naive step can be counted, however large.
+    let huge = succeeds(&["explain", "--preset", "L/32/64"]);
+    assert!(huge.starts_with("localmixer L/32/64, lg-fg-a, batch "), "{huge}");
+}
+
+#[test]
+fn wrong_requests() {
+    refused(&["explain", "localmixer", "-p", "simplfy"], 2, &["no pass is called `simplfy`", "did you mean `simplify`?"]);
+    refused(&["explain", "nowhere.pf"], 1, &["there is no file `nowhere.pf`", "hint: "]);
+}
