@@ -129,7 +129,9 @@ fn work(program: &Program, counts: impl Fn(Value) -> bool) -> Work {
         let (points, elements) = (points(program, v), program.axes.count(program.axes_of(v)) as u64);
         match program.op(v).class() {
             Class::Leaf => work.draws += elements,
-            Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast => kind.others += elements,
+            Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast => {
+                kind.others += elements
+            }
             Class::Reduce => kind.others += points,
             Class::Contract => kind.contractions += points.saturating_mul(2),
             Class::Rename | Class::Index | Class::Mark => {}
@@ -155,7 +157,9 @@ fn degrees(program: &Program) -> Vec<u8> {
             Class::Leaf => u8::from(matches!(op, Op::Normal(_))),
             Class::Contract => args.fold(0, |sum, d| (sum + d).min(2)),
             Class::Arith if *op == Op::Mul => args.fold(0, |sum, d| (sum + d).min(2)),
-            Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast => args.max().unwrap_or(0),
+            Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast => {
+                args.max().unwrap_or(0)
+            }
             Class::Reduce | Class::Rename | Class::Index | Class::Mark => args.max().unwrap_or(0),
         });
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pushforward::pruning::Pruning;
 use pushforward::report::{self, Cost};
 use pushforward::{Pool, Report, Settings, Step, Wrong};
 use pushforward_plan::kernel::Role;
@@ -47,7 +48,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let inlined = chosen.model.inline(&settings.sets, settings.batch)?;
     warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
     let step = Step::training(&chosen.model, &settings, &Pool::new(0)?)?;
-    let files = files(&chosen, &settings, &args.target, &step)?;
+    let pruning = Pruning::of(&chosen.model, &settings)?;
+    let files = files(&chosen, &settings, &args.target, &step, pruning.as_ref())?;
     write_folder(&args.output, &files, args.force, ours)?;
     let report = step.report();
     note(format_args!(
@@ -67,7 +69,13 @@ fn ours(file: &Path) -> bool {
     named || file.parent() == Some(Path::new(KERNELS)) && file.extension().is_some_and(|e| e == CODE)
 }
 
-fn files(chosen: &Chosen, settings: &Settings, target: &str, step: &Step) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
+fn files(
+    chosen: &Chosen,
+    settings: &Settings,
+    target: &str,
+    step: &Step,
+    pruning: Option<&Pruning>,
+) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
     let plan = step.executable().plan();
     let sets: BTreeMap<&str, &str> = settings.sets.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let document = json!({
@@ -79,6 +87,7 @@ fn files(chosen: &Chosen, settings: &Settings, target: &str, step: &Step) -> Res
         "sets": sets,
         "algorithm": settings.passes.algorithm.name(),
         "report": step.report(),
+        "pruning": pruning,
         "plan": plan,
     });
     let mut json = serde_json::to_vec_pretty(&document).map_err(|e| Failure::wrong(format!("the plan cannot be written as JSON: {e}")))?;
@@ -86,7 +95,7 @@ fn files(chosen: &Chosen, settings: &Settings, target: &str, step: &Step) -> Res
     let mut files = vec![
         (PLAN_JSON.into(), json),
         (PLAN_TEXT.into(), pushforward_plan::print::plan(plan).into_bytes()),
-        (REPORT.into(), describe(chosen, settings, target, step).into_bytes()),
+        (REPORT.into(), describe(chosen, settings, target, step, pruning).into_bytes()),
     ];
     for (name, text) in step.executable().clif() {
         files.push((Path::new(KERNELS).join(format!("{name}.{CODE}")), text.clone().into_bytes()));
@@ -95,14 +104,20 @@ fn files(chosen: &Chosen, settings: &Settings, target: &str, step: &Step) -> Res
 }
 
 /// The report, in Markdown.
-fn describe(chosen: &Chosen, settings: &Settings, target: &str, step: &Step) -> String {
+fn describe(chosen: &Chosen, settings: &Settings, target: &str, step: &Step, pruning: Option<&Pruning>) -> String {
     let (plan, report) = (step.executable().plan(), step.report());
     let program = step.program();
     let batch = program.batch.map_or(1, |a| program.axes.size(a));
     let title = format!("{}, {}, batch {batch}, {target}", chosen.title(), settings.passes.algorithm.name());
-    let mut text =
-        format!("# {title}\n\nOne training step, counted from its plan. The same figures are in `{PLAN_JSON}` under `report`.\n\n");
-    text += &markdown(&["of a step", "figure"], &figures(&report), 1);
+    let mut text = format!(
+        "# {title}\n\nOne training step, counted from its plan. The same figures are in `{PLAN_JSON}` under `report` and `pruning`.\n\n"
+    );
+    let mut rows = figures(&report);
+    rows.extend(
+        pruning
+            .map(|p| vec!["share pruned: of the noise, before a ReLU that masks it".into(), format!("{:.2} %", 100.0 * p.share_masked())]),
+    );
+    text += &markdown(&["of a step", "figure"], &rows, 1);
 
     text += "\n## Kernels\n\nMost FLOPs first; all launches of a kernel together.\n\n";
     let mut kernels: Vec<(usize, usize, Cost)> = (0..plan.kernels.len()).map(|k| (k, 0, Cost::default())).collect();

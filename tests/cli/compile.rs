@@ -48,6 +48,9 @@ fn the_folder_says_what_a_step_does_and_costs() {
     assert!(report.starts_with("# localmixer S/1/1, lg-fg-a, batch 128, cpu\n"));
     let launches: Vec<&Value> = plan["plan"]["stages"].as_array().unwrap().iter().flat_map(|s| s["launches"].as_array().unwrap()).collect();
     assert!(report.contains(&format!("| launches | {} |", launches.len())));
+    assert!(report.contains("| share pruned: of the noise, before a ReLU that masks it | 100.00 % |"), "{report}");
+    assert_eq!(plan["pruning"]["total"]["draws"].as_u64(), plan["report"]["normals"].as_u64());
+    assert_eq!(plan["pruning"]["layers"].as_array().map(Vec::len), Some(2));
     for kernel in plan["plan"]["kernels"].as_array().unwrap() {
         let name = kernel["name"].as_str().unwrap();
         assert!(report.contains(&format!("| `{name}` |")), "{name}");
