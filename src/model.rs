@@ -6,6 +6,7 @@ use std::path::Path;
 
 use pushforward_ir::ast::{AxisDef, Item, Module};
 use pushforward_ir::{Diagnostic, LIBRARY, Program, Sources, parse, print};
+use pushforward_passes::alone::{self, Mode};
 use pushforward_passes::inline::{self, Bindings, Inlined};
 use pushforward_passes::{Algorithm, Options, algorithm};
 
@@ -36,6 +37,9 @@ impl Settings {
         Settings { sets: Vec::new(), batch: Some(batch), passes: Options::new(algorithm) }
     }
 }
+
+/// What is left to do once a loss has derivatives.
+const LOSSES: &[&str] = &["simplify", "dce"];
 
 /// The passes of a program that only looks: nothing is differentiated and nothing updated.
 const EVALUATION: &[&str] = &["dce", "simplify", "dce"];
@@ -106,6 +110,14 @@ impl Model {
     pub fn training(&self, settings: &Settings) -> Result<Program, Error> {
         let program = self.inline(&settings.sets, settings.batch)?.program;
         self.passes(program, settings.passes.algorithm.passes(), &settings.passes, &mut |_, _| {})
+    }
+
+    /// The program of the model's local losses alone, replicated, with derivatives.
+    pub fn losses(&self, settings: &Settings, mode: Mode) -> Result<Program, Error> {
+        let program = self.inline(&settings.sets, settings.batch)?.program;
+        let program = self.passes(program, &["replicate"], &settings.passes, &mut |_, _| {})?;
+        let program = alone::run(&program, mode).map_err(|errors| self.wrong(errors))?;
+        self.passes(program, LOSSES, &settings.passes, &mut |_, _| {})
     }
 
     /// The program that computes the model's outputs and nothing else.

@@ -1,16 +1,15 @@
 //! `bench`: times a training step on made-up data, and sets it beside what the machine can do. Read [`run`].
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use pushforward::{Input, Parameters, Pool, Report, Settings, Step};
+use pushforward::{Pool, Report, Settings, Step};
 use pushforward_cpu::peak;
-use pushforward_ir::philox::{Domain, fill_normals};
-use pushforward_ir::{DType, Program};
 use serde_json::json;
 
 use super::failure::{Failure, note};
 use super::flags::{self, Chosen, ModelFlags, StepFlags};
+use super::loss;
+use super::measure::{Resident, Runner, WARM_UP, median};
 use super::out::{self, bytes};
 use super::train::DEFAULT_PRESET;
 
@@ -29,16 +28,24 @@ pub struct Args {
     /// What runs the steps
     #[arg(long, value_name = "NAME", default_value = "cpu", value_parser = flags::training_backend)]
     backend: String,
+    /// Time the model's local losses alone, with their derivatives, simplified and as they are written out [MODEL: cross_entropy]
+    #[arg(long, conflicts_with_all = ["no_simplify", "algorithm", "directions", "no_prune"])]
+    loss: bool,
+    /// With --loss: the model's size `groups`, one after the other [default: as the model says]
+    #[arg(long, value_name = "G,G", value_delimiter = ',', requires = "loss", value_parser = groups)]
+    groups: Vec<usize>,
     /// One JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Steps that are not counted: caches and page tables fill.
-const WARM_UP: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub fn run(args: Args) -> Result<(), Failure> {
+    if args.loss {
+        let request = loss::Request { groups: &args.groups, rounds: args.steps, threads: args.threads, json: args.json };
+        return loss::run(&args.model, &args.step, &request);
+    }
     let chosen = args.model.choose(Some(DEFAULT_PRESET))?;
     let settings = args.step.settings(&chosen, chosen.default_batch());
     let pool = Pool::new(args.threads)?;
@@ -107,27 +114,19 @@ struct Measured {
 
 fn measure(chosen: &Chosen, settings: &Settings, pool: &Pool, steps: Option<usize>) -> Result<Measured, Failure> {
     let start = Instant::now();
-    let mut step = Step::training(&chosen.model, settings, pool)?;
+    let step = Step::training(&chosen.model, settings, pool)?;
     let compile = start.elapsed();
-    let program = step.program().clone();
+    let program = step.program();
     let batch = program.batch.map_or(1, |a| program.axes.size(a));
 
     let resident = Resident::start();
-    let mut parameters = Parameters::new(&step, 0)?;
-    let tensors = made_up(&program);
+    let mut runner = Runner::new(step)?;
     let mut times = Vec::new();
     let began = Instant::now();
     for i in 0.. {
-        let mut inputs: Vec<(&str, Input<'_>)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.input())).collect();
-        for (name, value) in [("lr", Input::from(0.01f32)), ("seed", Input::from(0)), ("step", Input::from(i))] {
-            if program.input(name).is_some() {
-                inputs.push((name, value));
-            }
-        }
-        let one = Instant::now();
-        step.run(&mut parameters, &inputs)?;
-        if i as usize >= WARM_UP {
-            times.push(one.elapsed().as_secs_f64() * 1e3);
+        let ms = runner.once()?;
+        if i >= WARM_UP {
+            times.push(ms);
         }
         let enough = match steps {
             Some(n) => times.len() >= n,
@@ -138,74 +137,17 @@ fn measure(chosen: &Chosen, settings: &Settings, pool: &Pool, steps: Option<usiz
         }
     }
     let peak_bytes = resident.and_then(Resident::grown);
-    for (name, view) in step.outputs().filter(|(_, view)| view.shape().is_empty()) {
+    for (name, view) in runner.step().outputs().filter(|(_, view)| view.shape().is_empty()) {
         if view.item().is_some_and(|x| !x.is_finite()) {
             note(format_args!("`{name}` is not finite after {} steps on made-up data; times may be off", times.len()));
         }
     }
-    times.sort_by(f64::total_cmp);
-    let (ms, ms_min) = (times[times.len() / 2], times[0]);
-    Ok(Measured { compile, steps: times.len(), ms, ms_min, batch, report: step.report(), peak_bytes })
+    let ms_min = times.iter().copied().fold(f64::INFINITY, f64::min);
+    Ok(Measured { compile, steps: times.len(), ms: median(times), ms_min, batch, report: runner.report(), peak_bytes })
 }
 
-/// Data for an input.
-enum Tensor {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I32(Vec<i32>),
-    Bool(Vec<u8>),
-}
-
-impl Tensor {
-    fn input(&self) -> Input<'_> {
-        match self {
-            Tensor::F32(x) => x.as_slice().into(),
-            Tensor::F64(x) => x.as_slice().into(),
-            Tensor::I32(x) => x.as_slice().into(),
-            Tensor::Bool(x) => x.as_slice().into(),
-        }
-    }
-}
-
-/// Normal numbers, and integers that look like labels, for every input that is no scalar.
-fn made_up(program: &Program) -> Vec<(String, Tensor)> {
-    let tensors = (0u32..).zip(&program.inputs).filter(|(_, port)| !port.order.is_empty()).map(|(stream, port)| {
-        let count: usize = program.shape(port).iter().product();
-        let mut normals = vec![0.0f32; count];
-        fill_normals(1, Domain::Data, stream, 0, 0, 0, &mut normals);
-        let tensor = match port.dtype {
-            DType::F32 => Tensor::F32(normals),
-            DType::F64 => Tensor::F64(normals.into_iter().map(f64::from).collect()),
-            DType::I32 => Tensor::I32((0..count as i32).map(|i| i % 10).collect()),
-            DType::Bool => Tensor::Bool((0..count).map(|i| (i % 2) as u8).collect()),
-        };
-        (port.name.clone(), tensor)
-    });
-    tensors.collect()
-}
-
-/// How much memory the process comes to hold from a moment on, where the system says it (Linux).
-struct Resident {
-    bytes: u64,
-}
-
-impl Resident {
-    /// Sets the system's high-water mark back to now.
-    fn start() -> Option<Resident> {
-        fs::write("/proc/self/clear_refs", "5").ok()?;
-        Some(Resident { bytes: status("VmRSS:")? })
-    }
-
-    fn grown(self) -> Option<u64> {
-        Some(status("VmHWM:")?.saturating_sub(self.bytes))
-    }
-}
-
-/// A line of `/proc/self/status`, in bytes.
-fn status(name: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+fn groups(text: &str) -> Result<usize, String> {
+    flags::count(text, 1, "there is at least one group")
 }
 
 fn steps(text: &str) -> Result<usize, String> {

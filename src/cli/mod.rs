@@ -11,6 +11,8 @@ mod explain;
 mod failure;
 mod flags;
 mod list;
+mod loss;
+mod measure;
 mod opt;
 mod out;
 mod train;

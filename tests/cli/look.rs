@@ -108,6 +108,36 @@ fn bench_gives_its_figures_as_json() {
     assert!(shown.contains("median of a step") && shown.contains("(3 steps"), "{shown}");
 }
 
+/// Both forms in one run, and what they cost, for each number of groups.
+#[test]
+fn bench_compares_losses_alone() {
+    let sizes = ["--set", "patches=4", "--set", "channels=32", "--set", "classes=5", "--batch", "6", "--steps", "2", "--threads", "1"];
+    let text = succeeds(&[&["bench", "--loss", "--groups", "1,8", "--json"], &sizes[..]].concat());
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["model"], &json["batch"], &json["rules"]), (&"cross_entropy".into(), &6.into(), &"relaxed".into()));
+    let rows = json["rows"].as_array().unwrap();
+    let kinds: Vec<_> = rows.iter().map(|r| (r["mode"].as_str().unwrap(), r["groups"].as_u64().unwrap())).collect();
+    assert_eq!(kinds, [("forward", 1), ("reverse", 1), ("forward", 8), ("reverse", 8)]);
+    for row in rows {
+        let figure = |key: &str, when: &str| row[key][when].as_f64().unwrap_or_else(|| panic!("{key}.{when}: {row}"));
+        let groups = row["groups"].as_f64().unwrap();
+        // 2*N*P*G*C*K for the losses, as much for their tangents, or twice as much for the gradients of x and w.
+        let times = if row["mode"] == "forward" { 2.0 } else { 3.0 };
+        assert_eq!(figure("contraction_flops", "before"), times * 2.0 * 6.0 * 4.0 * groups * 32.0 * 5.0, "{row}");
+        for key in ["contraction_flops", "flops", "largest_temporary_bytes", "peak_bytes", "bytes"] {
+            assert!(figure(key, "after") <= figure(key, "before") && figure(key, "after") > 0.0, "{key}: {row}");
+        }
+        assert!(figure("ms", "before") > 0.0 && figure("ms", "after") > 0.0 && row["ratio"].as_f64() > Some(0.0));
+        assert!(row["departs"].as_f64().is_some_and(|d| d < 1e-4) && row["rounds"] == 2, "{row}");
+    }
+    let shown = succeeds(&[&["bench", "--loss"], &sizes[..]].concat());
+    assert!(shown.contains("the losses of cross_entropy alone, batch 6") && shown.matches("times faster (2 rounds in turns)").count() == 2);
+    check_refused(run(&["bench", "--groups", "2"]), 2, &["--loss"], &["bench"]);
+    check_refused(run(&["bench", "--loss", "--no-simplify"]), 2, &["cannot be used with"], &["bench"]);
+    check_refused(run(&["bench", "--loss", "tanh_mlp"]), 1, &["marks no local loss", "hint: mark one"], &["bench"]);
+    check_refused(run(&["bench", "--loss", "--groups", "7"]), 1, &["groups"], &["bench"]);
+}
+
 /// The last two lines are for scripts.
 #[test]
 fn conform_counts_and_fails() {
