@@ -42,6 +42,26 @@ pub struct Classifier {
     batch: Batch,
 }
 
+/// Images for programs of a model that take no part in its training.
+pub struct Feed {
+    ports: Ports,
+    batch: Batch,
+}
+
+impl Feed {
+    pub fn of(model: &Model, settings: &Settings) -> Result<Feed, ClassifierError> {
+        Ok(Feed { ports: Ports::of(model, settings)?, batch: Batch::default() })
+    }
+
+    /// Runs a step that takes what the model takes, on the images of `set` at `indices`.
+    pub fn run(&mut self, step: &mut Step, parameters: &mut Parameters, set: &DataSet, indices: &[u32]) -> Result<(), Error> {
+        self.batch.fill(set, indices.iter().map(|&i| i as usize));
+        let images = (self.ports.images.as_str(), Input::from(&self.batch.pixels[..]));
+        let labels = (self.ports.labels.as_str(), Input::from(&self.batch.labels[..]));
+        step.run(parameters, &[images, labels])
+    }
+}
+
 /// The tensors that matter, by name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Ports {

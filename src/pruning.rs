@@ -7,7 +7,8 @@ use ndarray::{ArrayViewD, Axis};
 use pushforward_cpu::Pool;
 use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{Builder, Program, Value};
-use pushforward_passes::needless::{self, Flops, Layer, Work, layers};
+use pushforward_passes::cost::Flops;
+use pushforward_passes::needless::{self, Layer, Work, layers};
 use pushforward_passes::prune;
 use serde::Serialize;
 
@@ -173,13 +174,14 @@ impl Counts {
 
 impl From<Work> for Counts {
     fn from(work: Work) -> Counts {
-        let (Flops { contractions: tangent, others: tangent_other }, Flops { contractions, others }) = (work.tangents, work.estimates);
+        let Work { draws, tangents, estimates } = work;
+        let Flops { contraction, other } = tangents;
         Counts {
-            draws: work.draws,
-            tangent_contraction_flops: tangent,
-            tangent_other_flops: tangent_other,
-            estimate_contraction_flops: contractions,
-            estimate_other_flops: others,
+            draws,
+            tangent_contraction_flops: contraction,
+            tangent_other_flops: other,
+            estimate_contraction_flops: estimates.contraction,
+            estimate_other_flops: estimates.other,
         }
     }
 }

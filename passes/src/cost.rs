@@ -22,17 +22,22 @@ impl Flops {
         self.contraction.saturating_add(self.other)
     }
 
-    fn plus(self, more: Flops) -> Flops {
+    pub fn plus(self, more: Flops) -> Flops {
         Flops { contraction: self.contraction.saturating_add(more.contraction), other: self.other.saturating_add(more.other) }
     }
 }
 
 /// Of all values that an output or a mark needs, each once.
 pub fn flops(program: &Program) -> Flops {
+    by_value(program).into_iter().fold(Flops::default(), Flops::plus)
+}
+
+/// Of each value; nothing where no output and no mark needs it.
+pub fn by_value(program: &Program) -> Vec<Flops> {
     let live = program.live();
-    let live = || program.values().filter(|v| live[v.0 as usize]);
-    let picked: Vec<Option<AxisSet>> = picked(program, live());
-    live().map(|v| of(program, v, &picked)).fold(Flops::default(), Flops::plus)
+    let picked: Vec<Option<AxisSet>> = picked(program, program.values().filter(|v| live[v.0 as usize]));
+    let cost = |v: Value| if live[v.0 as usize] { of(program, v, &picked) } else { Flops::default() };
+    program.values().map(cost).collect()
 }
 
 fn of(program: &Program, v: Value, picked: &[Option<AxisSet>]) -> Flops {

@@ -11,6 +11,7 @@ use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value};
 
 use crate::algorithm::{self, Options};
+use crate::cost::{self, Flops};
 use crate::prune::{self, Ungated, gate};
 use crate::util::activities;
 
@@ -45,19 +46,6 @@ pub fn layers(program: &Program) -> Vec<Layer> {
     }
     layers.sort_by_key(|l| l.activity.or(l.relu));
     layers
-}
-
-/// Operations of one kind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Flops {
-    pub contractions: u64,
-    pub others: u64,
-}
-
-impl Flops {
-    pub fn all(self) -> u64 {
-        self.contractions.saturating_add(self.others)
-    }
 }
 
 /// What of a step exists for the noise alone.
@@ -118,32 +106,20 @@ pub fn behind(program: &Program, mask: Value) -> Work {
 
 /// The work on those values that depend on noise and for which `counts` holds.
 fn work(program: &Program, counts: impl Fn(Value) -> bool) -> Work {
-    let degrees = degrees(program);
+    let (degrees, costs) = (degrees(program), cost::by_value(program));
     let mut work = Work::default();
     for v in program.values().filter(|&v| counts(v)) {
-        let kind = match degrees[v.0 as usize] {
-            0 => continue,
-            1 => &mut work.tangents,
-            _ => &mut work.estimates,
-        };
-        let (points, elements) = (points(program, v), program.axes.count(program.axes_of(v)) as u64);
-        match program.op(v).class() {
-            Class::Leaf => work.draws += elements,
-            Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast => {
-                kind.others += elements
-            }
-            Class::Reduce => kind.others += points,
-            Class::Contract => kind.contractions += points.saturating_mul(2),
-            Class::Rename | Class::Index | Class::Mark => {}
+        let (degree, flops) = (degrees[v.0 as usize], costs[v.0 as usize]);
+        if matches!(program.op(v), Op::Normal(_)) {
+            work.draws += program.axes.count(program.axes_of(v)) as u64;
+        }
+        match degree {
+            0 => {}
+            1 => work.tangents = work.tangents.plus(flops),
+            _ => work.estimates = work.estimates.plus(flops),
         }
     }
     work
-}
-
-/// The points over which an op runs.
-fn points(program: &Program, v: Value) -> u64 {
-    let axes = program.args(v).iter().fold(program.axes_of(v), |axes, &a| axes | program.axes_of(a));
-    program.axes.count(axes) as u64
 }
 
 /// By value, as a polynomial of which degree it depends on the noise: tangents are linear in it, estimates are quadratic. More than 2 counts

@@ -8,6 +8,7 @@ use super::failure::{Failure, warn};
 use super::flags::{Chosen, ModelFlags, StepFlags};
 use super::opt::{after_inline, pass};
 use super::out::{self, bytes, thousands};
+use super::prune::{self, PruneFlags};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -18,6 +19,8 @@ pub struct Args {
     /// Passes to run, in this order [default: those of the algorithm]
     #[arg(short, long, value_name = "PASS,PASS", value_delimiter = ',', value_parser = pass)]
     passes: Option<Vec<&'static str>>,
+    #[command(flatten)]
+    prune: PruneFlags,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -34,10 +37,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
     warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
     let batch = inlined.program.batch.map_or(1, |a| inlined.program.axes.size(a));
     let explanation = chosen.model.explain(&settings, passes)?;
-    match args.json {
-        true => out::print(&document(&chosen, &settings, batch, &explanation).to_string()),
-        false => out::print(&describe(&chosen, &settings, batch, &explanation)),
+    let pruning = if args.prune.prune { Some(prune::report(&chosen, &settings, &args.prune)?) } else { None };
+    if args.json {
+        let mut document = document(&chosen, &settings, batch, &explanation);
+        if let Some(pruning) = &pruning {
+            document["prune"] = pruning.json();
+        }
+        return out::print(&document.to_string());
     }
+    let pruning = pruning.map_or(String::new(), |p| format!("\n{}", p.text()));
+    out::print(&(describe(&chosen, &settings, batch, &explanation) + &pruning))
 }
 
 fn document(chosen: &Chosen, settings: &Settings, batch: usize, explained: &Explanation) -> Value {

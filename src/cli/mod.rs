@@ -15,6 +15,7 @@ mod loss;
 mod measure;
 mod opt;
 mod out;
+mod prune;
 mod train;
 
 use std::process::ExitCode;

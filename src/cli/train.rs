@@ -19,7 +19,7 @@ use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir
 /// What is trained where nothing is said.
 pub const DEFAULT_PRESET: &str = "M/1/16";
 /// What `--data` says of the images that are in the program.
-const BUILT_IN_DATA: &str = "builtin";
+pub const BUILT_IN_DATA: &str = "builtin";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -332,7 +332,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// What to do about images that do not fit.
-fn image_hint(chosen: &Chosen, splits: &Splits) -> String {
+pub fn image_hint(chosen: &Chosen, splits: &Splits) -> String {
     let set = &splits.train;
     let image = [set.height, set.width, set.channels];
     let fitting: Vec<&str> = PRESETS.iter().filter(|p| p.model == chosen.model.name() && p.image() == image).map(|p| p.name).collect();

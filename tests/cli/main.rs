@@ -5,6 +5,7 @@ mod compile;
 mod explain;
 mod inputs;
 mod look;
+mod prune;
 mod train;
 
 use std::fs;

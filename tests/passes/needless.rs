@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use pushforward_ir::eval::{Tensor, run_values};
 use pushforward_ir::{Builder, DType, Op, Program, Value};
-use pushforward_passes::needless::{Flops, Layer, Needless, Work, behind, layers, needless};
+use pushforward_passes::cost::Flops;
+use pushforward_passes::needless::{Layer, Needless, Work, behind, layers, needless};
 use pushforward_passes::{Algorithm, Options, prune};
 
 use crate::support::{LOCALMIXER, Random, SMALL_MIXER, assert_near, evaluated, inlined, passed, tensors};
@@ -37,22 +38,22 @@ fn a_linear_layer_by_hand() {
     let needless = counted(LINEAR, 2, &options());
     let expected = Work {
         draws: 8,
-        tangents: Flops { contractions: 2 * 2 * 4, others: 8 + 8 },
-        estimates: Flops { contractions: 2 * 2 * 3 * 4, others: 8 },
+        tangents: Flops { contraction: 2 * 2 * 4, other: 8 + 8 },
+        estimates: Flops { contraction: 2 * 2 * 3 * 4, other: 8 },
     };
     assert_eq!(needless.behind, [expected]);
     let total = needless.total;
-    assert_eq!((total.draws, total.tangents.contractions, total.estimates), (8, 16, expected.estimates));
-    assert_eq!(total.tangents.others, 16 + 4 * 2, "{total:?}");
+    assert_eq!((total.draws, total.tangents.contraction, total.estimates), (8, 16, expected.estimates));
+    assert_eq!(total.tangents.other, 16 + 4 * 2, "{total:?}");
 
     // Every direction draws and computes its own.
     let three = counted(LINEAR, 2, &Options { directions: 3, ..options() });
-    assert_eq!((three.behind[0].draws, three.behind[0].tangents.contractions), (24, 48));
+    assert_eq!((three.behind[0].draws, three.behind[0].tangents.contraction), (24, 48));
 
     // Unmasked noise is still unseen behind the ReLU, but its product with the loss's derivative is not.
     let open = counted(LINEAR, 2, &Options { prune: false, ..options() });
     assert_eq!(open.behind[0].draws, 0, "the estimate uses all of it");
-    assert_eq!((open.behind[0].tangents, open.behind[0].estimates), (Flops { contractions: 16, others: 8 }, Flops::default()));
+    assert_eq!((open.behind[0].tangents, open.behind[0].estimates), (Flops { contraction: 16, other: 8 }, Flops::default()));
 }
 
 /// What of the layers before a ReLU is needless: the last step of the tangent, not the sums that other elements need as well.
@@ -65,7 +66,7 @@ fn tangents_of_earlier_layers_count_up_to_the_mask() {
     let counts = needless(&program, &layers, &["perturb"], &options()).expect("the model can be perturbed");
     assert_eq!(counts.behind[0], Work::default(), "no ReLU, nothing behind it");
     // Of [N, E] elements: each is a product with a column of `v`; then the select, and the sum of what it lets pass.
-    let expected = Work { draws: 0, tangents: Flops { contractions: 2 * 2 * 4 * 4, others: 8 + 8 }, estimates: Flops::default() };
+    let expected = Work { draws: 0, tangents: Flops { contraction: 2 * 2 * 4 * 4, other: 8 + 8 }, estimates: Flops::default() };
     assert_eq!(counts.behind[1], expected);
 }
 
@@ -109,7 +110,7 @@ fn every_layer_of_localmixer_is_masked() {
             // 3 examples, 4 patches, 8 channels.
             assert!(counts.behind.iter().all(|w| w.draws == 96), "{counts:?}");
             assert_eq!(counts.total.draws, 5 * 96);
-            assert!(counts.behind.iter().all(|w| w.tangents.all() > 0 && w.tangents.all() < counts.total.tangents.all()));
+            assert!(counts.behind.iter().all(|w| w.tangents.total() > 0 && w.tangents.total() < counts.total.tangents.total()));
         }
     }
 }
@@ -151,5 +152,5 @@ fn zeros_are_followed_under_other_names() {
     let program = inlined(text, &[], 2, DType::F32);
     let mask = program.values().find(|&v| *program.op(v) == Op::Gt).expect("there is one");
     let work = behind(&program, mask);
-    assert_eq!((work.draws, work.tangents), (8, Flops { contractions: 2 * 2 * 4 * 3, others: 8 }));
+    assert_eq!((work.draws, work.tangents), (8, Flops { contraction: 2 * 2 * 4 * 3, other: 8 }));
 }
