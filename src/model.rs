@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use pushforward_ir::ast::{AxisDef, Item, Module};
-use pushforward_ir::{Diagnostic, LIBRARY, Program, Sources, parse, print};
+use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse, print};
 use pushforward_passes::alone::{self, Mode};
 use pushforward_passes::inline::{self, Bindings, Inlined};
 use pushforward_passes::{Algorithm, Options, algorithm};
@@ -91,7 +91,12 @@ impl Model {
 
     /// The flat program of the model alone, with warnings.
     pub fn inline(&self, sets: &[(String, String)], batch: Option<usize>) -> Result<Inlined, Error> {
-        let bindings = Bindings { sets: sets.to_vec(), batch, ..Bindings::default() };
+        self.inline_in(DType::F32, sets, batch)
+    }
+
+    /// [`Model::inline`], with `float` for the f32 of the text.
+    pub fn inline_in(&self, float: DType, sets: &[(String, String)], batch: Option<usize>) -> Result<Inlined, Error> {
+        let bindings = Bindings { sets: sets.to_vec(), batch, float, ..Bindings::default() };
         inline::run(&[&self.library], &self.module, &bindings).map_err(|errors| self.wrong(errors))
     }
 

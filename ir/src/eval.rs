@@ -82,6 +82,16 @@ pub fn run(program: &Program, inputs: &Inputs) -> Result<Evaluated, EvalError> {
 
 /// Evaluates `values`, each in the canonical order of its axes, computing only what they need. Intermediates go after their last use.
 pub fn run_values(program: &Program, inputs: &Inputs, values: &[Value]) -> Result<Vec<Tensor>, EvalError> {
+    run_values_by(program, inputs, values, &mut |_, _, y| y)
+}
+
+/// [`run_values`] with a hand on every value: `each` gets the value, its operands and what its op gave, and says what others see of it.
+pub fn run_values_by(
+    program: &Program,
+    inputs: &Inputs,
+    values: &[Value],
+    each: &mut dyn FnMut(Value, &[Rc<Tensor>], Rc<Tensor>) -> Rc<Tensor>,
+) -> Result<Vec<Tensor>, EvalError> {
     let count = program.nodes.len();
     if let Some(&value) = values.iter().find(|v| v.0 as usize >= count) {
         return Err(EvalError::NoValue { value, count });
@@ -97,7 +107,8 @@ pub fn run_values(program: &Program, inputs: &Inputs, values: &[Value]) -> Resul
     for v in program.values().filter(|v| needed[v.0 as usize]) {
         let args: Vec<Rc<Tensor>> =
             program.args(v).iter().map(|a| done[a.0 as usize].clone().expect("operands come first and live to their last use")).collect();
-        done[v.0 as usize] = Some(evaluate(program, inputs, v, &args)?);
+        let y = evaluate(program, inputs, v, &args)?;
+        done[v.0 as usize] = Some(each(v, &args, y));
         for a in program.args(v) {
             uses[a.0 as usize] -= 1;
             if uses[a.0 as usize] == 0 {
@@ -113,7 +124,7 @@ pub fn run_values(program: &Program, inputs: &Inputs, values: &[Value]) -> Resul
 }
 
 /// One op on evaluated operands. Results may have any order of axes.
-fn evaluate(program: &Program, inputs: &Inputs, v: Value, x: &[Rc<Tensor>]) -> Result<Rc<Tensor>, EvalError> {
+pub fn evaluate(program: &Program, inputs: &Inputs, v: Value, x: &[Rc<Tensor>]) -> Result<Rc<Tensor>, EvalError> {
     let (op, ty) = (program.op(v), program.ty(v));
     let cx = Cx { axes: &program.axes, ty };
     if elements(&program.axes, ty).is_none_or(|n| n > MAX_ELEMENTS) {

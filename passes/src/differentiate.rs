@@ -2,7 +2,7 @@
 //! come in as inputs `d.<name>`, cotangents as inputs `ct.<output>`; derivatives leave as outputs `d.<output>` and `g.<name>`.
 
 use pushforward_ir::program::{Output, Port};
-use pushforward_ir::{Builder, Diagnostic, Op, Program, Value};
+use pushforward_ir::{Builder, Diagnostic, Op, Program, Value, verify};
 
 use crate::border::input;
 use crate::jvp::{self, Tangent};
@@ -10,6 +10,7 @@ use crate::transpose::{filled, vjp};
 use crate::util::{expand, zeros};
 
 pub fn jvp(program: &Program) -> Result<Program, Vec<Diagnostic>> {
+    free(program, program.outputs.iter().map(|o| (o.value, format!("d.{}", o.port.name))))?;
     let mut b = Builder::new(program.clone());
     let mut request = jvp::Request { roots: program.outputs.iter().map(|o| o.value).collect(), ..Default::default() };
     for (v, port) in sources(program) {
@@ -32,6 +33,7 @@ pub fn jvp(program: &Program) -> Result<Program, Vec<Diagnostic>> {
 }
 
 pub fn transpose(program: &Program) -> Result<Program, Vec<Diagnostic>> {
+    free(program, sources(program).into_iter().map(|(v, port)| (v, format!("g.{}", port.name))))?;
     let mut b = Builder::new(program.clone());
     let mut roots = Vec::new();
     for out in program.outputs.iter().filter(|o| o.port.dtype.is_float()) {
@@ -45,6 +47,17 @@ pub fn transpose(program: &Program) -> Result<Program, Vec<Diagnostic>> {
         b.program_mut().outputs.push(Output { port: Port { name: format!("g.{}", port.name), ..port }, value });
     }
     Ok(crate::dce::run(&b.finish()))
+}
+
+/// Outputs of these names can be added.
+fn free(program: &Program, names: impl Iterator<Item = (Value, String)>) -> Result<(), Vec<Diagnostic>> {
+    let taken = |name: &str| program.output(name).is_some();
+    let error = |(v, name): (Value, String)| {
+        let message = format!("the derivative of this would be the output `{name}`, and there is one of that name");
+        verify::origin_diagnostic(program, v, message).hint("take derivatives once, and of a model whose outputs have other names")
+    };
+    let errors: Vec<Diagnostic> = names.filter(|(_, name)| taken(name)).map(error).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// Float inputs and parameters in use, with their ports.

@@ -1,7 +1,8 @@
 //! Passes: module to program, program to program. They know no targets, no files and no model.
 //!
 //! Read [`table::PASSES`] for the list and [`algorithm`] for their order. The derivative of an op is in [`jvp`]; its transpose in
-//! [`transpose`]; which losses a perturbation reaches, and so the multiplier of its noise, in [`reach`].
+//! [`transpose`]; which losses a perturbation reaches, and so the multiplier of its noise, in [`reach`]. That a pass keeps to the arithmetic
+//! which it states, [`validate`] checks on numbers.
 
 pub mod algorithm;
 pub mod alone;
@@ -10,7 +11,6 @@ pub mod cost;
 pub mod cut;
 pub mod dce;
 pub mod differentiate;
-
 pub mod gradient;
 pub mod inline;
 pub mod jvp;
@@ -24,6 +24,7 @@ pub mod table;
 pub mod transpose;
 pub mod update;
 pub mod util;
+pub mod validate;
 
 pub use algorithm::{Algorithm, NoiseSource, Options};
 

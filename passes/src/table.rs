@@ -3,17 +3,42 @@
 use pushforward_ir::{Diagnostic, Program};
 
 use crate::algorithm::Options;
+use crate::gradient::GRADIENT;
+use crate::simplify::Rules;
 use crate::{cut, dce, differentiate, gradient, perturb, replicate, simplify, update};
 
-/// What a pass may change in the numbers.
+/// What a pass may change in the numbers. [`crate::validate`] holds it to that on outputs and marked losses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arithmetic {
-    /// Values that live on keep their bits.
+    /// All are still there and keep their bits: NaN (whatever its payload), infinities and signs of zeros included.
     Exact,
-    /// Equal in real numbers; masked-out infinities and NaN, and signs of zeros, may differ.
-    Masked,
-    /// It adds values and changes none.
+    /// All are still there, equal in real numbers: rounding, signs of zeros, and what infinities and NaN do, may differ.
+    Real,
+    /// What was there keeps its bits, and more comes. A loss that is no longer marked leaves as an output of its name, its mean, unless it is
+    /// local; what the pass uses up is gone.
     Adds,
+}
+
+impl Arithmetic {
+    pub fn name(self) -> &'static str {
+        match self {
+            Arithmetic::Exact => "exact",
+            Arithmetic::Real => "real",
+            Arithmetic::Adds => "adds",
+        }
+    }
+}
+
+/// Derivatives among the outputs that a pass adds, which difference quotients can check. Estimates (`perturb`) are derivatives only in the
+/// mean, and are none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Derivative {
+    /// `d.<output>`, given `d.<input>`.
+    Tangents,
+    /// `g.<input>`, given `ct.<output>`.
+    Cotangents,
+    /// `grad.<parameter>`, of all that is minimised.
+    Gradients,
 }
 
 type Run = fn(&Program, &Options) -> Result<Program, Vec<Diagnostic>>;
@@ -21,9 +46,16 @@ type Run = fn(&Program, &Options) -> Result<Program, Vec<Diagnostic>>;
 pub struct Pass {
     pub name: &'static str,
     pub about: &'static str,
-    pub arithmetic: Arithmetic,
+    pub arithmetic: fn(&Options) -> Arithmetic,
+    /// What of the outputs that it adds can be checked.
+    pub derivative: Option<Derivative>,
+    /// Outputs whose names start so are used up: others stand in their place.
+    pub uses_up: Option<&'static str>,
     pub run: Run,
 }
+
+const EXACT: fn(&Options) -> Arithmetic = |_| Arithmetic::Exact;
+const ADDS: fn(&Options) -> Arithmetic = |_| Arithmetic::Adds;
 
 /// `inline` (module to program) comes before all of these. `prune` has no row: it is a part of `perturb`, which asks it for the mask of each
 /// activity's noise, and changes no program by itself.
@@ -31,37 +63,79 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "cut",
         about: "greedy stop-gradient after every marked value",
-        arithmetic: Arithmetic::Exact,
+        arithmetic: EXACT,
+        derivative: None,
+        uses_up: None,
         run: |p, _| Ok(cut::run(p)),
     },
     Pass {
         name: "replicate",
         about: "write replicated losses out; after cut, to clone uncut slices",
-        arithmetic: Arithmetic::Adds,
+        arithmetic: ADDS,
+        derivative: None,
+        uses_up: None,
         run: |p, _| replicate::run(p),
     },
     Pass {
         name: "perturb",
         about: "noise, jvp, multipliers by reach, pull-back; after replicate",
-        arithmetic: Arithmetic::Adds,
+        arithmetic: ADDS,
+        derivative: None,
+        uses_up: None,
         run: perturb::run,
     },
-    Pass { name: "gradient", about: "exact gradients of the marked losses", arithmetic: Arithmetic::Adds, run: gradient::run },
-    Pass { name: "jvp", about: "append the tangents of all outputs", arithmetic: Arithmetic::Adds, run: |p, _| differentiate::jvp(p) },
+    Pass {
+        name: "gradient",
+        about: "exact gradients of the marked losses",
+        arithmetic: ADDS,
+        derivative: Some(Derivative::Gradients),
+        uses_up: None,
+        run: gradient::run,
+    },
+    Pass {
+        name: "jvp",
+        about: "append the tangents of all outputs",
+        arithmetic: ADDS,
+        derivative: Some(Derivative::Tangents),
+        uses_up: None,
+        run: |p, _| differentiate::jvp(p),
+    },
     Pass {
         name: "transpose",
         about: "append vector-Jacobian products of all outputs",
-        arithmetic: Arithmetic::Adds,
+        arithmetic: ADDS,
+        derivative: Some(Derivative::Cotangents),
+        uses_up: None,
         run: |p, _| differentiate::transpose(p),
     },
     Pass {
         name: "simplify",
         about: "rewrite into a cheaper program; once derivatives are taken",
-        arithmetic: Arithmetic::Masked,
+        arithmetic: |o| match o.simplify.rules {
+            _ if o.simplify.off => Arithmetic::Exact,
+            Rules::Exact => Arithmetic::Exact,
+            Rules::Relaxed => Arithmetic::Real,
+        },
+        derivative: None,
+        uses_up: None,
         run: |p, o| Ok(simplify::run(p, o)),
     },
-    Pass { name: "update", about: "stochastic gradient descent on the gradients", arithmetic: Arithmetic::Adds, run: update::run },
-    Pass { name: "dce", about: "drop values nobody needs", arithmetic: Arithmetic::Exact, run: |p, _| Ok(dce::run(p)) },
+    Pass {
+        name: "update",
+        about: "stochastic gradient descent on the gradients",
+        arithmetic: ADDS,
+        derivative: None,
+        uses_up: Some(GRADIENT),
+        run: update::run,
+    },
+    Pass {
+        name: "dce",
+        about: "drop values nobody needs",
+        arithmetic: EXACT,
+        derivative: None,
+        uses_up: None,
+        run: |p, _| Ok(dce::run(p)),
+    },
 ];
 
 pub fn find(name: &str) -> Option<&'static Pass> {

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use pushforward::Wrong;
-use pushforward_ir::Program;
+use pushforward::{Settings, Wrong};
+use pushforward_ir::{DType, Program};
 use pushforward_passes::inline::closest;
-use pushforward_passes::table::{self, PASSES};
+use pushforward_passes::table::{self, Arithmetic, PASSES, Pass};
+use pushforward_passes::validate::{self, Checked, Fault, validate};
 
 use super::failure::{Failure, note, warn};
-use super::flags::{ModelFlags, StepFlags};
+use super::flags::{Chosen, ModelFlags, StepFlags};
 use super::out;
 
 /// What turns a text into a program, before all passes of the table.
@@ -32,11 +33,19 @@ pub struct Args {
     /// Say how long each pass took, on standard error
     #[arg(long)]
     time_passes: bool,
+    /// Run the evaluator before and after every pass, in f64, on ordinary numbers and on hard ones, and print for each whether it keeps to
+    /// the arithmetic that it states, in place of the text. The batch is 3 unless it is given; other sizes are to be small, too
+    #[arg(long, conflicts_with_all = ["print_after", "print_after_all", "time_passes"])]
+    validate: bool,
 }
+
+/// The batch of programs that are validated.
+const FEW: usize = 3;
 
 pub fn run(args: Args) -> Result<(), Failure> {
     let chosen = args.model.choose(None)?;
-    let settings = args.step.settings(&chosen, chosen.default_batch());
+    let batch = if args.validate { chosen.default_batch().map(|_| FEW) } else { chosen.default_batch() };
+    let settings = args.step.settings(&chosen, batch);
     let passes = match &args.passes {
         Some(passes) => after_inline(passes)?,
         None => settings.passes.algorithm.passes(),
@@ -48,6 +57,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         )));
     }
 
+    if args.validate {
+        return validated(&chosen, &settings, passes);
+    }
     let start = Instant::now();
     let inlined = chosen.model.inline(&settings.sets, settings.batch)?;
     warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
@@ -75,6 +87,55 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn row(name: &str, time: std::time::Duration, program: &Program) -> Vec<String> {
     vec![name.to_string(), format!("{:.2}", time.as_secs_f64() * 1e3), program.nodes.len().to_string()]
+}
+
+/// A line for each pass on standard output, and all that is wrong on standard error.
+fn validated(chosen: &Chosen, settings: &Settings, passes: &[&str]) -> Result<(), Failure> {
+    let inlined = chosen.model.inline_in(DType::F64, &settings.sets, settings.batch)?;
+    let mut before = inlined.program;
+    let head = ["pass", "arithmetic", "kinds", "results", "derivatives", "worst", ""].map(String::from).to_vec();
+    let (mut rows, mut wrong, mut refused) = (vec![head], Vec::new(), false);
+    chosen.model.passes(before.clone(), passes, &settings.passes, &mut |name, after| {
+        let pass = table::find(name).expect("a pass that ran is in the table");
+        if !refused {
+            let outcome = validate(&before, after, pass, &settings.passes, &validate::Settings::default());
+            rows.push(verdict(pass, (pass.arithmetic)(&settings.passes), &outcome));
+            // Why the others cannot be validated either has been said then.
+            refused = matches!(outcome, Err(Fault::Refused(_)));
+            wrong.extend(outcome.err().map(|fault| fault.diagnostic().clone()));
+            before = after.clone();
+        }
+    })?;
+    out::print(&out::table(&rows, &[false, false, true, true, true, true]))?;
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(pushforward::Error::Text(Wrong { sources: chosen.model.sources().clone(), diagnostics: wrong }).into()),
+    }
+}
+
+fn verdict(pass: &Pass, arithmetic: Arithmetic, outcome: &Result<Checked, Fault>) -> Vec<String> {
+    let mut row = vec![pass.name.to_string(), arithmetic.name().to_string()];
+    row.extend(match outcome {
+        Ok(checked) => {
+            let worst = if checked.worst == 0.0 { "0".into() } else { format!("{:.1e}", checked.worst) };
+            let counts = [checked.kinds.len(), checked.compared, checked.derivatives].map(|n| n.to_string());
+            let mut said = if checked.compared > 0 { "ok" } else { "nothing to compare" }.to_string();
+            for (count, why) in [(checked.edges, "hang on rounding"), (checked.infinite, "see infinities or NaN")] {
+                if count > 0 {
+                    said += &format!(", {count} {why}");
+                }
+            }
+            counts.into_iter().chain([worst, said]).collect::<Vec<String>>()
+        }
+        Err(fault) => {
+            let said = match fault {
+                Fault::Broken(broken) => format!("FAILED: {} at {} on {} numbers", broken.result, broken.at, broken.kind.name()),
+                Fault::Refused(_) => "not validated".to_string(),
+            };
+            ["", "", "", "", &said].map(String::from).to_vec()
+        }
+    });
+    row
 }
 
 /// `inline` comes first whether it is named or not.

@@ -57,6 +57,34 @@ fn opt_runs_the_algorithms_passes_and_shows_each() {
 }
 
 #[test]
+fn opt_holds_passes_to_their_arithmetic() {
+    let small = [&["opt", "localmixer", "--validate", "--set", "height=4", "--set", "width=4"], &SMALL[..]].concat();
+    let lines = |extra: &[&str]| -> Vec<(String, String, String)> {
+        let shown = succeeds(&[&small[..], extra].concat());
+        let words = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
+        let rows = shown.lines().skip(1).map(words);
+        rows.map(|w| (w[0].clone(), w[1].clone(), w[6..].join(" ").split(',').next().unwrap_or("").to_string())).collect()
+    };
+    for algorithm in ["bp", "lg-fg-a"] {
+        let rows = lines(&["--algorithm", algorithm]);
+        assert!(rows.len() >= 4 && rows.iter().all(|(_, _, said)| said == "ok"), "{rows:?}");
+        let arithmetic = |pass: &str| rows.iter().find(|r| r.0 == pass).map(|r| r.1.as_str());
+        assert_eq!((arithmetic("simplify"), arithmetic("update"), arithmetic("dce")), (Some("real"), Some("adds"), Some("exact")));
+    }
+    assert_eq!(lines(&["-p", "jvp"]), [("jvp".into(), "adds".into(), "ok".into())]);
+
+    let large = run(&["opt", "localmixer", "--validate"]);
+    assert_eq!(large.code, Some(1));
+    assert!(large.out.contains("cut") && large.out.contains("not validated") && !large.out.contains("dce"), "{}", large.out);
+    for part in ["error: to validate `cut`", "hint: smaller sizes show the same (--batch 3", "D 32"] {
+        assert!(large.err.contains(part), "{}", large.err);
+    }
+    assert_eq!(large.err.matches("error:").count(), 1);
+    check_refused(run(&["opt", "--validate", "--print-after-all"]), 2, &["--validate", "--print-after-all"], &["opt"]);
+    check_refused(run(&["opt", "tanh_mlp", "-p", "jvp,jvp"]), 1, &["the output `d.prediction`", "hint: "], &["opt"]);
+}
+
+#[test]
 fn lists_hold_what_the_flags_take() {
     let all = succeeds(&["list"]);
     for part in ["models", "localmixer", "tanh_mlp", "L/32/64", "17,335,796", "lg-fg-a", "cut, replicate, perturb", "transpose"] {

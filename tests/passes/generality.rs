@@ -14,7 +14,7 @@ use crate::support::{LOCALMIXER, Random, SMALL_MIXER, TANH_MLP, assert_near, eva
 const BATCH: usize = 5;
 
 /// Name, text, sizes.
-fn models() -> Vec<(String, String, Vec<(&'static str, &'static str)>)> {
+pub fn models() -> Vec<(String, String, Vec<(&'static str, &'static str)>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/models");
     let mut models =
         vec![("localmixer".into(), LOCALMIXER.into(), SMALL_MIXER.to_vec()), ("tanh_mlp".into(), TANH_MLP.into(), vec![("outputs", "2")])];

@@ -8,8 +8,9 @@
 //! | `random_models.rs` | the same holds for models that no one wrote |
 //! | `reach.rs` | what moves a loss is in reach, on random graphs; mutated rules are caught; LocalMixer's table |
 //! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
-//! | `equivalence.rs` | passes that change no value change none, on hard numbers too |
 //! | `needless.rs` | what masks make needless is what a count by hand says, and really influences nothing |
+//! | `equivalence.rs` | copies of a loss are the loss; simplify before derivatives; an update is SGD |
+//! | `validate.rs` | every pass keeps to the arithmetic that it states, on hard numbers too, and one that does not is caught |
 //! | `lowering.rs` | random programs: evaluator against plan and CPU, any threads, slices or none |
 //! | `naive.rs` | the replicated loss as it is written out runs, and is the simplified one |
 //! | `snapshots.rs` | the program after every pass is the one that was looked at |
@@ -26,3 +27,4 @@ mod reach;
 mod snapshots;
 mod support;
 mod unbiased;
+mod validate;

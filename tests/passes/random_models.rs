@@ -79,7 +79,7 @@ fn an_axis_and_its_mirror_are_replicated_apart() {
 }
 
 /// A random graph whose input `x` is an activity of a parameter, its output a loss.
-fn model(random: &mut Random) -> Program {
+pub fn model(random: &mut Random) -> Program {
     let graph = graph(random);
     let mut program = rebuild(&graph, |b, v, args| match graph.op(v) {
         Op::Input(0) => {
