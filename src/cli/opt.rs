@@ -158,3 +158,42 @@ pub fn pass(text: &str) -> Result<&'static str, String> {
         format!("no pass is called `{name}`: there are {}{near}", names.join(", "))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use pushforward_ir::Diagnostic;
+    use pushforward_passes::validate::Broken;
+    use pushforward_passes::validate::inputs::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_pass_that_broke_its_word_has_a_line_that_says_what_is_wrong() {
+        let simplify = table::find("simplify").expect("a pass");
+        let row = |outcome| verdict(simplify, Arithmetic::Real, &outcome).join(" ");
+        let diagnostic = Diagnostic::error("both sides").hint("what to do");
+        let broken = Broken {
+            result: "the output `y`".into(),
+            kind: Kind::Ties,
+            at: "[N 0, K 2]".into(),
+            before: 0.0,
+            after: 1.0,
+            diagnostic: diagnostic.clone(),
+        };
+        let failed = row(Err(Fault::Broken(Box::new(broken))));
+        assert!(failed.starts_with("simplify real"), "{failed}");
+        assert!(failed.ends_with("FAILED: the output `y` at [N 0, K 2] on half zero numbers"), "{failed}");
+        assert!(row(Err(Fault::Refused(diagnostic))).ends_with("not validated"));
+        let checked = Checked {
+            arithmetic: Arithmetic::Real,
+            kinds: vec![Kind::Ordinary],
+            compared: 3,
+            edges: 1,
+            infinite: 0,
+            derivatives: 0,
+            worst: 2.5e-16,
+        };
+        assert!(row(Ok(checked.clone())).ends_with("1 3 0 2.5e-16 ok, 1 hang on rounding"));
+        assert!(row(Ok(Checked { compared: 0, edges: 0, worst: 0.0, ..checked })).ends_with("nothing to compare"));
+    }
+}

@@ -117,12 +117,11 @@ fn check(seed: u64, floats: &[DType]) -> Tally {
     let mut tally = Tally { ops: program.values().map(|v| program.op(v).name()).collect(), ..Tally::default() };
     let sliced = on_cpu(&program, &inputs, true, 1);
     let whole = on_cpu(&program, &inputs, false, 1);
-    let [infinite, zero] = sums(&program, &inputs).map(|sums| program.depends(&sums, |_| false));
+    let infinite = unordered(&program, &inputs);
     for out in &program.outputs {
         let (name, expected) = (&out.port.name, &expected[&out.port.name]);
         let noise = noise(expected, &exact[name]);
-        let v = out.value.0 as usize;
-        if infinite[v] || zero[v] && expected.data.iter().any(|x| !x.is_finite()) {
+        if infinite[out.value.0 as usize] {
             tally.infinite += 1;
             continue;
         }
@@ -160,15 +159,19 @@ fn noise(x: &Tensor, y: &Tensor) -> f64 {
     x.data.iter().zip(&y.data).map(differ).fold(0.0, f64::max)
 }
 
-/// Sums that have an infinity or NaN among their terms, and sums that have a zero among their results: its sign is the plan's, and a division by
-/// it shows.
-fn sums(program: &Program, inputs: &Inputs) -> [Vec<Value>; 2] {
+/// Values that depend on a sum with an infinity or NaN among its terms, or on what is infinite or NaN because of a sum that is zero: that one's
+/// sign is the plan's, and a division by it shows (`rsqrt(1 / 0)` is 0 or NaN).
+fn unordered(program: &Program, inputs: &Inputs) -> Vec<bool> {
     let values: Vec<Value> = program.values().collect();
     let tensors = run_values(program, inputs, &values).expect("the program runs");
-    let has = |v: &Value, what: fn(&f64) -> bool| tensors[v.0 as usize].data.iter().any(what);
-    let sums = || values.iter().copied().filter(|&v| matches!(program.op(v), Op::Sum(_) | Op::Contract(_)));
-    let infinite = |v: &Value| program.args(*v).iter().any(|a| has(a, |x| !x.is_finite()));
-    [sums().filter(infinite).collect(), sums().filter(|v| has(v, |x| *x == 0.0)).collect()]
+    let is_finite = |v: &Value| tensors[v.0 as usize].data.iter().all(|x| x.is_finite());
+    let is_zero = |v: &Value| tensors[v.0 as usize].data.contains(&0.0);
+    let (sums, others): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|&v| matches!(program.op(v), Op::Sum(_) | Op::Contract(_)));
+    let zeros: Vec<Value> = sums.iter().copied().filter(is_zero).collect();
+    let signed = program.depends(&zeros, |_| false);
+    let infinite = sums.into_iter().filter(|&v| !program.args(v).iter().all(is_finite));
+    let divided = others.into_iter().filter(|v| signed[v.0 as usize] && !is_finite(v));
+    program.depends(&infinite.chain(divided).collect::<Vec<Value>>(), |_| false)
 }
 
 fn finite_max(x: &Tensor) -> f64 {

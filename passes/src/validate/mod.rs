@@ -41,7 +41,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { seed: 1, most: 4_000_000_000 }
+        Settings { seed: 1, most: 20_000_000_000 }
     }
 }
 
