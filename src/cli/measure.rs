@@ -56,7 +56,8 @@ impl Runner {
 /// if that is none given, as many as `patience` allows, but 3. Milliseconds of each, round by round.
 pub fn alternate(a: &mut Runner, b: &mut Runner, rounds: Option<usize>, patience: Duration) -> Result<Vec<(f64, f64)>, Failure> {
     let began = Instant::now();
-    (a.once()?, b.once()?);
+    a.once()?;
+    b.once()?;
     let mut times = Vec::new();
     loop {
         times.push((a.once()?, b.once()?));

@@ -73,7 +73,7 @@ fn opt_holds_passes_to_their_arithmetic() {
     }
     assert_eq!(lines(&["-p", "jvp"]), [("jvp".into(), "adds".into(), "ok".into())]);
 
-    let large = run(&["opt", "localmixer", "--validate"]);
+    let large = run(&["opt", "localmixer", "--validate", "--batch", "128"]);
     assert_eq!(large.code, Some(1));
     assert!(large.out.contains("cut") && large.out.contains("not validated") && !large.out.contains("dce"), "{}", large.out);
     for part in ["error: to validate `cut`", "hint: smaller sizes show the same (--batch 3", "D 32"] {
