@@ -29,8 +29,8 @@ impl Arithmetic {
     }
 }
 
-/// Derivatives among the outputs that a pass adds, which difference quotients can check. Estimates (`perturb`) are derivatives only in the
-/// mean, and are none.
+/// Derivatives among the outputs that a pass adds, which difference quotients can check. Estimates are derivatives only in the mean, and are
+/// none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Derivative {
     /// `d.<output>`, given `d.<input>`.
@@ -39,6 +39,8 @@ pub enum Derivative {
     Cotangents,
     /// `grad.<parameter>`, of all that is minimised.
     Gradients,
+    /// The same of parameters that are marked exact; the others' are estimates.
+    ExactGradients,
 }
 
 type Run = fn(&Program, &Options) -> Result<Program, Vec<Diagnostic>>;
@@ -80,7 +82,7 @@ pub const PASSES: &[Pass] = &[
         name: "perturb",
         about: "noise, jvp, multipliers by reach, pull-back; after replicate",
         arithmetic: ADDS,
-        derivative: None,
+        derivative: Some(Derivative::ExactGradients),
         uses_up: None,
         run: perturb::run,
     },

@@ -226,7 +226,7 @@ const PARAMS: u32 = 3;
 /// The most elements of a value, and terms of a reduction.
 const MOST: usize = 60_000;
 
-fn generated(random: &mut Random, floats: &[DType]) -> Program {
+pub fn generated(random: &mut Random, floats: &[DType]) -> Program {
     let mut program = Program { name: "generated".into(), ..Program::default() };
     // An axis of size 0 empties much of a program: seldom.
     let empty = if random.chance(20) { 0 } else { 1 };

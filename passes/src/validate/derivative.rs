@@ -53,7 +53,14 @@ pub(super) fn check(pair: &Pair, derivative: Derivative, options: &Options, seed
             Derivative::Tangents => given.get(&format!("d.{name}")),
             Derivative::Cotangents => claims.get(&format!("g.{name}")).and(directions.get(name)),
             Derivative::Gradients => claims.get(&format!("{GRADIENT}{name}")).and(directions.get(name)),
+            Derivative::ExactGradients => {
+                let exact = pair.before.params.iter().any(|p| p.exact && p.port.name == name);
+                claims.get(&format!("{GRADIENT}{name}")).and(directions.get(name)).filter(|_| exact)
+            }
         };
+        if !given.keys().any(|name| direction(name).is_some()) {
+            continue;
+        }
         let Some(quotients) = quotients(pair, &roots, &given, &direction, seed)? else {
             checked.infinite += 1;
             continue;
@@ -67,7 +74,7 @@ pub(super) fn check(pair: &Pair, derivative: Derivative, options: &Options, seed
                     judge(pair, kind, &output(&name), root.value, &Quotient { claim_noise, ..quotient }, &tangent, checked)?;
                 }
             }
-            Derivative::Cotangents | Derivative::Gradients => {
+            Derivative::Cotangents | Derivative::Gradients | Derivative::ExactGradients => {
                 let mut sum = Quotient { long: scalar(0.0), short: scalar(0.0), noise: 0.0, claim_noise: 0.0 };
                 for (root, quotient) in roots.iter().zip(&quotients) {
                     let weights = match given.get(&format!("ct.{}", root.name)).filter(|_| derivative == Derivative::Cotangents) {
@@ -78,7 +85,7 @@ pub(super) fn check(pair: &Pair, derivative: Derivative, options: &Options, seed
                     sum.short.data[0] += dot(&weights, &quotient.short);
                     sum.noise += quotient.noise * total(&weights);
                 }
-                let prefix = if derivative == Derivative::Gradients { GRADIENT } else { "g." };
+                let prefix = if derivative == Derivative::Cotangents { "g." } else { GRADIENT };
                 let mut product = 0.0;
                 for name in pair.after.outputs.iter().filter_map(|o| o.port.name.strip_prefix(prefix)) {
                     if let (Some((g, noise)), Some(d)) = (claims.get(&format!("{prefix}{name}")), direction(name)) {
@@ -86,7 +93,7 @@ pub(super) fn check(pair: &Pair, derivative: Derivative, options: &Options, seed
                         sum.claim_noise += noise * total(d);
                     }
                 }
-                let all = format!("the sum of all outputs `{prefix}..` along a direction");
+                let all = format!("the sum of the outputs `{prefix}..` along a direction");
                 judge(pair, kind, &all, roots[0].value, &sum, &scalar(product), checked)?;
             }
         }
@@ -138,7 +145,7 @@ fn roots(before: &Program, derivative: Derivative, options: &Options) -> Vec<Roo
             let float = before.outputs.iter().filter(|o| o.port.dtype.is_float());
             float.map(|o| Root { name: o.port.name.clone(), value: o.value, weight: 1.0 }).collect()
         }
-        Derivative::Gradients => {
+        Derivative::Gradients | Derivative::ExactGradients => {
             let counted = objectives(before).into_iter().filter(|l| options.algorithm.is_local() || !l.local);
             counted.map(|l| Root { name: l.name, value: l.value, weight: l.weight }).collect()
         }
