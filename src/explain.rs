@@ -41,6 +41,8 @@ pub struct Memory {
     /// Read and written, by all launches.
     pub bytes: u64,
     pub largest_temporary_bytes: u64,
+    /// Parameters, inputs, outputs, and temporaries, their memory reused.
+    pub peak_bytes: u64,
     /// `t18: f32[N=128, P=64]`, if there are temporaries.
     pub largest_temporary: Option<String>,
 }
@@ -122,6 +124,7 @@ impl Memory {
         Memory {
             bytes: report.bytes_read + report.bytes_written,
             largest_temporary_bytes: largest.map_or(0, |b| b.bytes() as u64),
+            peak_bytes: report.peak_bytes as u64,
             largest_temporary: shown,
         }
     }

@@ -67,6 +67,8 @@ pub struct Options {
     pub noise: NoiseSource,
     /// Mask noise at ReLU zeros.
     pub prune: bool,
+    /// Let that mask be the one that the ReLU's derivative has. Without, noise has an equal one of its own, for what sharing is worth.
+    pub share_masks: bool,
     /// Add every local loss, weighted as in the objective, and its directional derivative as outputs.
     pub report_local: bool,
     pub momentum: f64,
@@ -81,6 +83,7 @@ impl Options {
             directions: 1,
             noise: NoiseSource::Generated,
             prune: true,
+            share_masks: true,
             report_local: false,
             momentum: 0.9,
             weight_decay: 1e-4,

@@ -42,6 +42,7 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
         let mask = if options.prune { prune::mask(&mut b, &program, a) } else { None };
         masked.push(match mask {
             Some(mask) => {
+                let mask = if options.share_masks { mask } else { prune::apart(&mut b, mask) };
                 let zero = b.constant(0.0, b.ty(u).dtype);
                 b.op(Op::Select, &[mask, u, zero])
             }

@@ -84,6 +84,19 @@ pub fn mask(b: &mut Builder, program: &Program, activity: Value) -> Option<Value
     Some(mask)
 }
 
+/// A mask of [`mask`], computed a second time: `0 < x` is `x > 0`, and no pass sees them as one.
+pub fn apart(b: &mut Builder, mask: Value) -> Value {
+    let (op, args) = (b.program().op(mask).clone(), b.program().args(mask).to_vec());
+    match (op, &args[..]) {
+        (Op::Rename(pairs), &[x]) => {
+            let x = apart(b, x);
+            b.rename(x, &pairs)
+        }
+        (Op::Gt, &[x, zero]) => b.op(Op::Lt, &[zero, x]),
+        _ => mask,
+    }
+}
+
 /// Where a ReLU lets its operand, and tangents, pass: the condition that the derivative of `relu` has.
 pub fn open(b: &mut Builder, program: &Program, relu: Value) -> Value {
     let x = program.args(relu)[0];

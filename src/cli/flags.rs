@@ -184,7 +184,7 @@ fn read(name: &str) -> Result<Model, Failure> {
     )))
 }
 
-fn preset(text: &str) -> Result<&'static Preset, String> {
+pub fn preset(text: &str) -> Result<&'static Preset, String> {
     let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
     presets::preset(text)
         .ok_or_else(|| format!("no preset is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
@@ -193,7 +193,7 @@ fn preset(text: &str) -> Result<&'static Preset, String> {
 /// Algorithms of the paper that are still to come, and variants.
 const LATER: [&str; 9] = ["fa", "l-fa", "lg-fa", "dfa", "l-bp", "fg-a", "fg-w", "lg-fg-w", "l-fg-a"];
 
-fn algorithm(text: &str) -> Result<Algorithm, String> {
+pub fn algorithm(text: &str) -> Result<Algorithm, String> {
     if let Some(algorithm) = Algorithm::parse(text) {
         return Ok(algorithm);
     }
@@ -226,7 +226,7 @@ fn did_you_mean(text: &str, names: &[&str]) -> String {
     names.iter().min_by_key(distance).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }
 
-fn set(text: &str) -> Result<(String, String), String> {
+pub fn set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => Ok((name.trim().into(), value.trim().into())),
         _ => Err("expected a name, `=`, and a value: `--set groups=16`".into()),

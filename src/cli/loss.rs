@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pushforward::explain::{Figures, figures};
-use pushforward::{Algorithm, Pool, Settings, Step, View};
+use pushforward::{Algorithm, Pool, Report, Settings, Step, View};
 use pushforward_passes::alone::Mode;
 use serde_json::{Value, json};
 
@@ -40,6 +40,8 @@ pub struct Form {
     pub figures: Figures,
     /// Parameters, inputs, outputs and temporaries.
     pub peak_bytes: u64,
+    /// Of these, outputs and temporaries.
+    pub made_bytes: u64,
 }
 
 /// Medians, in milliseconds.
@@ -95,15 +97,15 @@ pub fn compare(
     let mut notes = Vec::new();
     let counted = [("after", &simplified), ("before", &written_out)].map(|(which, program)| figures(program, which, &mut notes));
     let [simplified, written_out] = [Step::compile(simplified, pool)?, Step::compile(written_out, pool)?];
-    let peak = |step: &Step| step.report().peak_bytes as u64;
-    let sizes = [peak(&simplified), peak(&written_out)];
-    let times = match too_large(peak(&simplified).saturating_add(peak(&written_out))) {
+    let reports = [simplified.report(), written_out.report()];
+    let times = match too_large(reports.iter().map(|r| r.peak_bytes as u64).sum()) {
         Some(reason) => Err(reason),
         None => Ok(times(Runner::new(simplified)?, Runner::new(written_out)?, rounds)?),
     };
     let [after, before] = counted;
-    let form = |figures, peak_bytes| Form { figures, peak_bytes };
-    Ok(Compared { groups, mode, simplified: form(after, sizes[0]), written_out: form(before, sizes[1]), times })
+    let form =
+        |figures, r: &Report| Form { figures, peak_bytes: r.peak_bytes as u64, made_bytes: (r.temporary_bytes + r.output_bytes) as u64 };
+    Ok(Compared { groups, mode, simplified: form(after, &reports[0]), written_out: form(before, &reports[1]), times })
 }
 
 fn times(mut simplified: Runner, mut written_out: Runner, rounds: Option<usize>) -> Result<Times, Failure> {
@@ -142,6 +144,7 @@ fn document(chosen: &Chosen, settings: &Settings, batch: usize, threads: usize, 
             "flops": pair(|f| Some(f.figures.flops)),
             "bytes": pair(|f| Some(f.figures.memory.as_ref()?.bytes)),
             "largest_temporary_bytes": pair(|f| Some(f.figures.memory.as_ref()?.largest_temporary_bytes)),
+            "made_bytes": pair(|f| Some(f.made_bytes)),
             "peak_bytes": pair(|f| Some(f.peak_bytes)),
         })
     };

@@ -52,15 +52,22 @@ impl Runner {
     }
 }
 
-/// Runs two in turns, so that what else the machine does falls on both: first the warm-up, then rounds until there are `rounds` of them, or
-/// if that is none given, as many as `patience` allows, but 3. Milliseconds of each, round by round.
+/// Runs two in turns, so that what else the machine does falls on both. Milliseconds of each, round by round; see [`repeat`].
 pub fn alternate(a: &mut Runner, b: &mut Runner, rounds: Option<usize>, patience: Duration) -> Result<Vec<(f64, f64)>, Failure> {
+    timed(rounds, patience, || Ok((a.once()?, b.once()?)))
+}
+
+/// Once uncounted, then `rounds` times, or if that is none given, as often as `patience` allows, but at least 3 times. Milliseconds.
+pub fn repeat(one: &mut Runner, rounds: Option<usize>, patience: Duration) -> Result<Vec<f64>, Failure> {
+    timed(rounds, patience, || one.once())
+}
+
+fn timed<T>(rounds: Option<usize>, patience: Duration, mut round: impl FnMut() -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
     let began = Instant::now();
-    a.once()?;
-    b.once()?;
+    round()?;
     let mut times = Vec::new();
     loop {
-        times.push((a.once()?, b.once()?));
+        times.push(round()?);
         let enough = match rounds {
             Some(rounds) => times.len() >= rounds,
             None => times.len() >= 200 || times.len() >= 3 && began.elapsed() > patience,

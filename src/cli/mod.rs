@@ -7,6 +7,7 @@ mod bench;
 mod compile;
 mod conform;
 mod devices;
+mod experiment;
 mod explain;
 mod failure;
 mod flags;
@@ -46,6 +47,8 @@ enum Command {
     Conform(conform::Args),
     /// Time a training step, and compare it with what the machine can do
     Bench(bench::Args),
+    /// Measure a table or figure, and write it as CSV, Markdown and SVG
+    Experiment(experiment::Args),
     /// Say which back ends run here, and why others do not
     Devices(devices::Args),
     /// List models, presets, algorithms and passes
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Conform(args) => conform::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Experiment(args) => experiment::run(args),
         Command::Devices(args) => devices::run(args),
         Command::List(args) => list::run(args),
     });

@@ -6,16 +6,14 @@
 
 use std::ops::RangeInclusive;
 
-use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::svg::{AXIS, Area, BLUE, Drawn, FAINT, GREEN, GRID, INK, ORANGE, SCALE, Side, drawing, fit, line, number, text};
 use super::{Row, RunError};
 
-/// What a viewer sees; the drawing is finer by [`SCALE`], since plotters rounds to whole units.
+/// What a viewer sees.
 const SIZE: (u32, u32) = (800, 640);
-const SCALE: i32 = 4;
 
 /// Left and right end of both panels.
 const X: (i32, i32) = (76, 718);
@@ -33,32 +31,17 @@ struct Panel {
 const ERRORS: Panel = Panel { name: "Error (%)", heights: (104, 352), floor: Some(0.0), ticks: 6 };
 const LOSS: Panel = Panel { name: "Loss (mean per image)", heights: (416, 576), floor: None, ticks: 4 };
 
-const INK: RGBColor = RGBColor(34, 34, 34);
-const FAINT: RGBColor = RGBColor(96, 96, 96);
-const GRID: RGBColor = RGBColor(226, 226, 226);
-const AXIS: RGBColor = RGBColor(140, 140, 140);
-const BLUE: RGBColor = RGBColor(0, 90, 181);
-const ORANGE: RGBColor = RGBColor(213, 94, 0);
-const GREEN: RGBColor = RGBColor(0, 122, 94);
-
 /// Runs of at most this many rows have a dot at each.
 const MOST_DOTS: usize = 40;
 
 /// Beyond this a number is drawn no more than NaN is.
 const LARGEST: f64 = 1e30;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
 /// The figure. Rows whose figures are not finite leave a gap; the untrained network (epoch 0) is left out beside others, as its error dwarfs theirs.
 pub fn learning_curve(title: &str, subtitle: &str, rows: &[Row]) -> Result<String, RunError> {
     let trained: Vec<&Row> = rows.iter().filter(|row| row.epoch > 0).collect();
     let rows = if trained.is_empty() { rows.iter().collect() } else { trained };
-    let mut svg = String::new();
-    draw(&mut svg, title, subtitle, &rows).map_err(|e| RunError::Curve { reason: e.to_string() })?;
-
-    let drawn = format!(r#"<svg width="{}" height="{}""#, SIZE.0 * SCALE as u32, SIZE.1 * SCALE as u32);
-    let shown = format!(r#"<svg width="{}" height="{}" stroke-linejoin="round" stroke-linecap="round""#, SIZE.0, SIZE.1);
-    Ok(svg.replacen(&drawn, &shown, 1))
+    drawing(SIZE, |area| draw(area, title, subtitle, &rows))
 }
 
 /// One line of a panel.
@@ -79,15 +62,10 @@ impl<'a> Series<'a> {
     }
 }
 
-type Drawn<T> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
-
-fn draw(svg: &mut String, title: &str, subtitle: &str, rows: &[&Row]) -> Drawn<()> {
-    let size = (SIZE.0 * SCALE as u32, SIZE.1 * SCALE as u32);
-    let area = SVGBackend::with_string(svg, size).into_drawing_area();
-    area.fill(&WHITE)?;
+fn draw(area: &Area, title: &str, subtitle: &str, rows: &[&Row]) -> Drawn<()> {
     let width = SIZE.0 as i32 - X.0 - 20;
-    text(&area, &fit(title, 20, width), (X.0, 34), 20, INK, Side::Left)?;
-    text(&area, &fit(subtitle, 13, width), (X.0, 57), 13, FAINT, Side::Left)?;
+    text(area, &fit(title, 20, width), (X.0, 34), 20, INK, Side::Left)?;
+    text(area, &fit(subtitle, 13, width), (X.0, 57), 13, FAINT, Side::Left)?;
 
     let percent = |x: f64| format!("{x:.2} %");
     let test = Series::new("test", BLUE, rows, |row| row.test_error, percent);
@@ -95,10 +73,9 @@ fn draw(svg: &mut String, title: &str, subtitle: &str, rows: &[&Row]) -> Drawn<(
     let loss = Series::new("training", GREEN, rows, |row| row.train_loss, |x| number(x, 4));
 
     let epochs = epoch_axis(rows);
-    draw_panel(&area, &ERRORS, &epochs, &[train, test])?;
-    draw_panel(&area, &LOSS, &epochs, &[loss])?;
-    text(&area, "Epoch", ((X.0 + X.1) / 2, LOSS.heights.1 + 46), 13, INK, Side::Center)?;
-    area.present()
+    draw_panel(area, &ERRORS, &epochs, &[train, test])?;
+    draw_panel(area, &LOSS, &epochs, &[loss])?;
+    text(area, "Epoch", ((X.0 + X.1) / 2, LOSS.heights.1 + 46), 13, INK, Side::Center)
 }
 
 /// A frame with grid, tick labels, legend and lines, between `top` and `bottom`.
@@ -210,13 +187,6 @@ fn ticks(range: RangeInclusive<f64>, step: f64) -> Vec<Tick> {
         .collect()
 }
 
-fn number(x: f64, decimals: usize) -> String {
-    match x.abs() {
-        size if size >= 1e6 || (size < 1e-4 && size > 0.0) => format!("{x:.1e}"),
-        _ => format!("{x:.decimals$}"),
-    }
-}
-
 fn drawable(x: f64) -> bool {
     x.abs() < LARGEST
 }
@@ -230,42 +200,6 @@ fn apart(heights: &[i32], distance: i32) -> Vec<i32> {
         moved = vec![a - sign * (missing / 2), b + sign * (missing - missing / 2)];
     }
     moved
-}
-
-/// `text` without what XML cannot hold, cut to about `width`.
-fn fit(text: &str, size: i32, width: i32) -> String {
-    let text: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !matches!(c, '\u{fffe}' | '\u{ffff}')).collect();
-    // A letter of a sans-serif font takes a little more than half its height.
-    let most = (f64::from(width) / (0.56 * f64::from(size))) as usize;
-    if text.chars().count() <= most { text } else { text.chars().take(most.saturating_sub(1)).chain(['…']).collect() }
-}
-
-enum Side {
-    Left,
-    Center,
-    Right,
-}
-
-/// Text whose base line is at `at`, in units of the viewer.
-fn text(area: &Area, text: &str, at: (i32, i32), size: i32, color: RGBColor, side: Side) -> Drawn<()> {
-    let horizontal = match side {
-        Side::Left => HPos::Left,
-        Side::Center => HPos::Center,
-        Side::Right => HPos::Right,
-    };
-    // plotters shrinks sizes by 1.24 and lifts text at the bottom by half the height of an x, about a quarter of its size.
-    let style =
-        TextStyle::from(("sans-serif", 1.24 * f64::from(size * SCALE)).into_font()).color(&color).pos(Pos::new(horizontal, VPos::Bottom));
-    area.draw_text(text, &style, (at.0 * SCALE, at.1 * SCALE + size * SCALE / 4))
-}
-
-/// A line through `places`, in units of the drawing; one place alone is none.
-fn line(area: &Area, places: &[(i32, i32)], color: RGBColor, width: i32) -> Drawn<()> {
-    if places.len() < 2 {
-        return Ok(());
-    }
-    area.draw(&PathElement::new(places.to_vec(), color.stroke_width((width * SCALE) as u32)))
 }
 
 #[cfg(test)]

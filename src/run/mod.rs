@@ -10,12 +10,15 @@
 //! | `checkpoint.rs` | tensors and what they belong to, as safetensors |
 //! | `metrics.rs` | one row per epoch, as CSV |
 //! | `curve.rs` | those rows as a figure |
+//! | `chart.rs` | figures of experiments |
+//! | `svg.rs` | what figures are drawn with |
 //! | `progress.rs` | a bar on a terminal, lines elsewhere |
 //! | `interrupt.rs` | Ctrl-C as a flag, and no signal where a file grows too large |
 //!
 //! At the end of an epoch: metrics, curve, checkpoint, in this order. Whatever a crash falls between, the checkpoint is then never ahead
 //! of the metrics, and [`Metrics::resume`] drops the rows that ran ahead of it.
 
+pub mod chart;
 pub mod checkpoint;
 pub mod curve;
 pub mod dir;
@@ -23,6 +26,7 @@ pub mod folder;
 pub mod interrupt;
 pub mod metrics;
 pub mod progress;
+mod svg;
 
 use std::io;
 use std::path::PathBuf;
@@ -75,8 +79,8 @@ pub enum RunError {
 
     #[error("`{path}` line {line}: {reason}; hint: repair the line, or delete the file: training needs the checkpoint only")]
     Metrics { path: PathBuf, line: u64, reason: String },
-    #[error("cannot draw the learning curve: {reason}; hint: this is a fault of the program, please report it")]
-    Curve { reason: String },
+    #[error("cannot draw a figure: {reason}; hint: this is a fault of the program, please report it")]
+    Figure { reason: String },
     #[error("cannot listen for Ctrl-C: {source}; hint: start the program from a shell of its own")]
     Interrupt { source: ctrlc::Error },
     #[error("cannot take hold of the signal for files that grow too large: {source}; hint: start the program from a shell of its own")]

@@ -232,7 +232,7 @@ fn results_that_cannot_be_written() {
 
 #[test]
 fn help_and_version() {
-    for command in ["train", "compile", "opt", "explain", "conform", "bench", "devices", "list"] {
+    for command in ["train", "compile", "opt", "explain", "conform", "bench", "experiment", "devices", "list"] {
         assert!(succeeds(&["--help"]).contains(command));
         assert!(succeeds(&[command, "--help"]).contains("Usage: pushforward"));
     }

@@ -2,6 +2,7 @@
 //! a few hundred images.
 
 mod compile;
+mod experiment;
 mod explain;
 mod inputs;
 mod look;

@@ -42,6 +42,8 @@ pub struct Settings {
 /// A rewrite, as the flags name it.
 pub struct Rule {
     pub name: &'static str,
+    /// Rules that are left out together, to see what they are worth.
+    pub family: &'static str,
 }
 
 pub const RULES: &[Rule] = &[];

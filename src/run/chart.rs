@@ -1,0 +1,258 @@
+//! Figures of experiments as SVG: panels of lines over logarithmic axes, and rows of dots at ratios. It knows numbers and names, nothing of
+//! what they are of; the same bytes for the same numbers. Numbers that have no logarithm are left out. Read [`lines`], then [`dots`].
+
+use plotters::prelude::*;
+
+use super::RunError;
+use super::svg::{AXIS, Area, BLUE, Drawn, FAINT, GREEN, GRID, INK, ORANGE, SCALE, Side, drawing, fit, line, text};
+
+/// A panel of lines.
+pub struct Panel {
+    pub title: String,
+    /// What runs along the lower end, and along the left.
+    pub x: &'static str,
+    pub y: &'static str,
+    pub lines: Vec<Line>,
+}
+
+pub struct Line {
+    pub name: &'static str,
+    pub look: Look,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Colour and weight of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look {
+    First,
+    Second,
+    /// As the first or second, but not of ours.
+    FirstAside,
+    SecondAside,
+}
+
+impl Look {
+    fn colour(self) -> RGBColor {
+        match self {
+            Look::First => BLUE,
+            Look::Second => ORANGE,
+            Look::FirstAside => RGBColor(120, 170, 220),
+            Look::SecondAside => RGBColor(235, 165, 110),
+        }
+    }
+}
+
+/// Of one panel, in units of the viewer.
+const PANEL: (i32, i32) = (420, 280);
+const LEFT: i32 = 84;
+const TOP: i32 = 128;
+const BETWEEN: (i32, i32) = (86, 92);
+const RIGHT: i32 = 30;
+
+/// Panels side by side, `columns` in a row, with one legend for all.
+pub fn lines(title: &str, subtitle: &str, columns: usize, panels: &[Panel]) -> Result<String, RunError> {
+    let (across, down) = (columns as i32, panels.len().div_ceil(columns) as i32);
+    let size = (LEFT + across * PANEL.0 + (across - 1) * BETWEEN.0 + RIGHT, TOP + down * PANEL.1 + (down - 1) * BETWEEN.1 + 60);
+    drawing((size.0 as u32, size.1 as u32), |area| {
+        head(area, title, subtitle, size.0)?;
+        let mut named: Vec<(&str, Look)> = Vec::new();
+        for one in panels.iter().flat_map(|p| &p.lines) {
+            if !named.iter().any(|n| n.0 == one.name) {
+                named.push((one.name, one.look));
+            }
+        }
+        let mut left = LEFT;
+        for (name, look) in named {
+            line(area, &[(left * SCALE, 79 * SCALE), ((left + 22) * SCALE, 79 * SCALE)], look.colour(), 2)?;
+            text(area, name, (left + 28, 83), 13, INK, Side::Left)?;
+            left += 28 + 8 * name.chars().count() as i32 + 14;
+        }
+        for (i, panel) in panels.iter().enumerate() {
+            let (column, row) = ((i % columns) as i32, (i / columns) as i32);
+            draw_panel(area, panel, (LEFT + column * (PANEL.0 + BETWEEN.0), TOP + row * (PANEL.1 + BETWEEN.1)))?;
+        }
+        Ok(())
+    })
+}
+
+fn head(area: &Area, title: &str, subtitle: &str, width: i32) -> Drawn<()> {
+    text(area, &fit(title, 20, width - 40), (24, 34), 20, INK, Side::Left)?;
+    text(area, &fit(subtitle, 13, width - 40), (24, 57), 13, FAINT, Side::Left)
+}
+
+fn draw_panel(area: &Area, panel: &Panel, (left, top): (i32, i32)) -> Drawn<()> {
+    let (right, bottom) = (left + PANEL.0, top + PANEL.1);
+    text(area, &panel.title, (left, top - 12), 14, INK, Side::Left)?;
+    text(area, panel.x, ((left + right) / 2, bottom + 42), 13, INK, Side::Center)?;
+    let points = || panel.lines.iter().flat_map(|l| &l.points).copied().filter(|p| drawable(p.0) && drawable(p.1));
+    let (Some(x), Some(y)) = (Scale::of(points().map(|p| p.0), 1.0), Scale::of(points().map(|p| p.1), 1.3)) else {
+        return text(area, "nothing to show", ((left + right) / 2, (top + bottom) / 2), 13, FAINT, Side::Center);
+    };
+    let place = |p: (f64, f64)| (x.place(p.0, left, right), y.place(p.1, bottom, top));
+    let mut values: Vec<f64> = points().map(|p| p.0).collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    for at in values {
+        let (across, _) = place((at, y.from));
+        line(area, &[(across, top * SCALE), (across, bottom * SCALE)], GRID, 1)?;
+        text(area, &short(at), (across / SCALE, bottom + 20), 12, FAINT, Side::Center)?;
+    }
+    for at in y.ticks() {
+        let (_, up) = place((x.from, at));
+        line(area, &[(left * SCALE, up), (right * SCALE, up)], GRID, 1)?;
+        text(area, &short(at), (left - 8, up / SCALE + 4), 12, FAINT, Side::Right)?;
+    }
+    text(area, panel.y, (left - 58, top - 12), 12, FAINT, Side::Left)?;
+    line(area, &[(left * SCALE, top * SCALE), (left * SCALE, bottom * SCALE), (right * SCALE, bottom * SCALE)], AXIS, 1)?;
+    for one in &panel.lines {
+        let path: Vec<_> = one.points.iter().filter(|p| drawable(p.0) && drawable(p.1)).map(|&p| place(p)).collect();
+        line(area, &path, one.look.colour(), 2)?;
+        for at in path {
+            area.draw(&Circle::new(at, 3 * SCALE, one.look.colour().filled()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A panel of rows of dots, each at a ratio.
+pub struct Ratios {
+    pub title: String,
+    pub rows: Vec<(String, Vec<Option<f64>>)>,
+}
+
+/// Panels one below the other; dots of a row have the names of `kinds`, in their order, and a line stands at 1.
+pub fn dots(title: &str, subtitle: &str, kinds: &[&str], panels: &[Ratios]) -> Result<String, RunError> {
+    const COLOURS: [RGBColor; 4] = [BLUE, ORANGE, GREEN, FAINT];
+    const ROW: i32 = 22;
+    let (names, wide) = (250, 480);
+    let tall: i32 = panels.iter().map(|p| 74 + ROW * p.rows.len() as i32).sum();
+    let size = (names + wide + 60, 100 + tall);
+    drawing((size.0 as u32, size.1 as u32), |area| {
+        head(area, title, subtitle, size.0)?;
+        let mut left = names;
+        for (kind, colour) in kinds.iter().zip(COLOURS) {
+            area.draw(&Circle::new((left * SCALE, 79 * SCALE), 4 * SCALE, colour.filled()))?;
+            text(area, kind, (left + 10, 83), 13, INK, Side::Left)?;
+            left += 8 * kind.chars().count() as i32 + 34;
+        }
+        let mut top = 120;
+        for panel in panels {
+            text(area, &panel.title, (24, top), 14, INK, Side::Left)?;
+            let (right, bottom) = (names + wide, top + 16 + ROW * panel.rows.len() as i32);
+            let values = panel.rows.iter().flat_map(|r| &r.1).flatten().copied().filter(|x| drawable(*x));
+            if let Some(x) = Scale::of(values.chain([1.0]), 1.05) {
+                for at in x.ticks() {
+                    let across = x.place(at, names, right);
+                    line(area, &[(across, (top + 8) * SCALE), (across, bottom * SCALE)], if at == 1.0 { AXIS } else { GRID }, 1)?;
+                    text(area, &short(at), (across / SCALE, bottom + 16), 12, FAINT, Side::Center)?;
+                }
+                for (i, (name, ratios)) in panel.rows.iter().enumerate() {
+                    let middle = top + 20 + ROW * i as i32;
+                    text(area, &fit(name, 13, names - 40), (names - 12, middle + 4), 13, INK, Side::Right)?;
+                    for (ratio, colour) in ratios.iter().zip(COLOURS).filter_map(|(r, c)| Some((r.filter(|r| drawable(*r))?, c))) {
+                        area.draw(&Circle::new((x.place(ratio, names, right), middle * SCALE), 4 * SCALE, colour.mix(0.8).filled()))?;
+                    }
+                }
+            }
+            top = bottom + 58;
+        }
+        Ok(())
+    })
+}
+
+/// A logarithmic axis.
+struct Scale {
+    from: f64,
+    to: f64,
+}
+
+impl Scale {
+    /// For some values, with room of this factor on both sides, and of some factor however near they lie.
+    fn of(values: impl Iterator<Item = f64>, room: f64) -> Option<Scale> {
+        let (low, high) = values.fold((f64::INFINITY, 0.0f64), |(low, high), x| (low.min(x), high.max(x)));
+        let (low, high) = (low / room, high * room);
+        let near = 1.5f64.max(high / low);
+        (low <= high).then(|| Scale { from: (low * high / near).sqrt(), to: (low * high * near).sqrt() })
+    }
+
+    /// Between two ends, in units of the drawing.
+    fn place(&self, x: f64, from: i32, to: i32) -> i32 {
+        let share = (x / self.from).ln() / (self.to / self.from).ln();
+        (f64::from(from * SCALE) + share * f64::from((to - from) * SCALE)).round() as i32
+    }
+
+    /// Powers of ten, with 2 and 5 times them if those are few; even steps if there are next to none.
+    fn ticks(&self) -> Vec<f64> {
+        let decades = (self.to / self.from).log10();
+        if decades < 0.6 {
+            let tenths = if decades < 0.3 { 1 } else { 5 };
+            let ticks = (0..).map(|i| f64::from(i * tenths) / 10.0);
+            return ticks.skip_while(|x| *x < self.from).take_while(|x| *x <= self.to).collect();
+        }
+        let factors: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let first = self.from.log10().floor() as i32;
+        let powers = (0..=decades.ceil() as i32 + 1).map(|i| 10f64.powi(first + i));
+        powers.flat_map(|p| factors.iter().map(move |f| f * p)).filter(|x| *x >= self.from && *x <= self.to).collect()
+    }
+}
+
+fn drawable(x: f64) -> bool {
+    x > 1e-30 && x < 1e30
+}
+
+/// As few digits as tell ticks apart.
+fn short(x: f64) -> String {
+    let rounded = format!("{x:.3}");
+    match rounded.contains('.') {
+        true => rounded.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => rounded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panel(points: &[(f64, f64)]) -> Panel {
+        let line = |name, look| Line { name, look, points: points.to_vec() };
+        let lines = vec![line("a", Look::First), line("b", Look::Second), line("c", Look::FirstAside), line("d", Look::SecondAside)];
+        Panel { title: "a < b".into(), x: "x", y: "y", lines }
+    }
+
+    fn well_formed(svg: &str) {
+        assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>") && !svg.contains("NaN") && !svg.contains("a < b"), "{svg}");
+    }
+
+    #[test]
+    fn any_numbers() {
+        let odd = [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300, 1e300, 1.0, 1.0, 5000.0];
+        let all: Vec<(f64, f64)> = odd.iter().flat_map(|&x| odd.map(|y| (x, y))).collect();
+        for points in [&[][..], &[(1.0, 1.0)], &[(1.0, 3.0), (64.0, 3.0)], &all] {
+            let draw = || lines("title", "subtitle", 2, &[panel(points), panel(&[]), panel(points)]).unwrap();
+            well_formed(&draw());
+            assert_eq!(draw(), draw());
+            assert!(draw().contains("nothing to show"));
+        }
+        let row = |x: f64| ("row".to_string(), vec![Some(x), None, Some(1.0)]);
+        let panels = [Ratios { title: "a < b".into(), rows: odd.map(row).into() }, Ratios { title: "none".into(), rows: Vec::new() }];
+        well_formed(&dots("title", "", &["FLOPs", "bytes", "ms"], &panels).unwrap());
+    }
+
+    #[test]
+    fn ticks_are_round() {
+        let ticks = |from, to| Scale { from, to }.ticks();
+        assert_eq!(ticks(0.9, 11.0), [1.0, 2.0, 5.0, 10.0]);
+        assert_eq!(ticks(3.0, 20_000.0), [10.0, 100.0, 1000.0, 10_000.0]);
+        assert_eq!(ticks(0.95, 1.25), [1.0, 1.1, 1.2]);
+        assert_eq!(ticks(0.95, 3.2), [1.0, 1.5, 2.0, 2.5, 3.0]);
+        assert_eq!([0.05, 1.0, 2000.0, 0.1 * 3.0].map(short), ["0.05", "1", "2000", "0.3"]);
+    }
+
+    /// Of places: the ends of the axis are the ends of the panel, and equal ratios lie equally far apart.
+    #[test]
+    fn axes_are_logarithmic() {
+        let scale = Scale::of([1.0, 100.0].into_iter(), 1.0).unwrap();
+        assert_eq!([1.0, 10.0, 100.0].map(|x| scale.place(x, 0, 100)), [0, 50 * SCALE, 100 * SCALE]);
+        assert!(Scale::of([].into_iter(), 1.0).is_none());
+    }
+}
