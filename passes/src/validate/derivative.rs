@@ -3,6 +3,7 @@
 //! It knows no rule of any op. Read [`check`] first.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use pushforward_ir::eval::{self, EvalError, Inputs, Tensor};
 use pushforward_ir::program::{Output, Port, rebuild};
@@ -10,7 +11,7 @@ use pushforward_ir::{DType, Op, Program, Value};
 
 use super::inputs::{Kind, inputs};
 use super::rounding::{self, noise};
-use super::{Checked, Fault, Pair, SPREADS, finite_max, output};
+use super::{Checked, Fault, Pair, SPREADS, Subject, finite_max};
 use crate::algorithm::Options;
 use crate::gradient::{GRADIENT, objectives};
 use crate::table::Derivative;
@@ -71,7 +72,7 @@ pub(super) fn check(pair: &Pair, derivative: Derivative, options: &Options, seed
                     let name = format!("d.{}", root.name);
                     let Some((tangent, claim_noise)) = claims.get(&name) else { continue };
                     let tangent = pair.evaluated(tangent.reorder(&quotient.short.order))?;
-                    judge(pair, kind, &output(&name), root.value, &Quotient { claim_noise, ..quotient }, &tangent, checked)?;
+                    judge(pair, kind, &Subject::Output(name), root.value, &Quotient { claim_noise, ..quotient }, &tangent, checked)?;
                 }
             }
             Derivative::Cotangents | Derivative::Gradients | Derivative::ExactGradients => {
@@ -101,7 +102,15 @@ pub(super) fn check(pair: &Pair, derivative: Derivative, options: &Options, seed
     Ok(())
 }
 
-fn judge(pair: &Pair, kind: Kind, what: &str, v: Value, quotient: &Quotient, claim: &Tensor, checked: &mut Checked) -> Result<(), Fault> {
+fn judge(
+    pair: &Pair,
+    kind: Kind,
+    what: &dyn fmt::Display,
+    v: Value,
+    quotient: &Quotient,
+    claim: &Tensor,
+    checked: &mut Checked,
+) -> Result<(), Fault> {
     let Some(tolerance) = quotient.tolerance() else {
         checked.edges += 1;
         return Ok(());

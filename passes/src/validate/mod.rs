@@ -20,6 +20,8 @@ pub mod derivative;
 pub mod inputs;
 pub mod rounding;
 
+use std::fmt;
+
 use pushforward_ir::eval::{self, EvalError, Inputs, Tensor};
 use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{Builder, DType, Diagnostic, Program, Value, verify};
@@ -102,7 +104,7 @@ pub fn validate(before: &Program, after: &Program, pass: &Pass, options: &Option
     in_f64(before)?;
     in_f64(after)?;
     let mut before = before.clone();
-    let pairs = pairs(&mut before, after, pass, arithmetic)?;
+    let common = common(&mut before, after, pass, arithmetic)?;
     let programs = Pair { pass, before: &before, after };
     let kinds = kinds(arithmetic);
     let runs = kinds.len() as u64 * rounding::runs(arithmetic);
@@ -115,8 +117,8 @@ pub fn validate(before: &Program, after: &Program, pass: &Pass, options: &Option
         let inputs = inputs(&before, after, kind, settings.seed);
         let compared = checked.compared;
         match arithmetic {
-            Arithmetic::Exact | Arithmetic::Adds => programs.same_bits(&pairs, kind, &inputs, &mut checked)?,
-            Arithmetic::Real => programs.same_numbers(&pairs, kind, &inputs, settings.seed, &mut checked)?,
+            Arithmetic::Exact | Arithmetic::Adds => programs.same_bits(&common, kind, &inputs, &mut checked)?,
+            Arithmetic::Real => programs.same_numbers(&common, kind, &inputs, settings.seed, &mut checked)?,
         }
         if checked.compared > compared {
             checked.kinds.push(kind);
@@ -170,58 +172,68 @@ fn in_f64(program: &Program) -> Result<(), Fault> {
 
 // ---- what is compared
 
+/// What of a program is a result.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Subject {
+    Output(String),
+    Loss(String),
+    /// The replicated copies of a loss.
+    Copies(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Output(name) => write!(f, "the output `{name}`"),
+            Subject::Loss(name) => write!(f, "the loss `{name}`"),
+            Subject::Copies(name) => write!(f, "the copies of the loss `{name}`"),
+        }
+    }
+}
+
 /// A result that both programs have.
 struct Common {
-    name: String,
+    subject: Subject,
     before: Value,
     after: Value,
 }
 
-/// Results by name.
-fn results(program: &Program) -> Vec<(String, Value)> {
-    let mut all: Vec<(String, Value)> = program.outputs.iter().map(|o| (output(&o.port.name), o.value)).collect();
+fn results(program: &Program) -> Vec<(Subject, Value)> {
+    let mut all: Vec<(Subject, Value)> = program.outputs.iter().map(|o| (Subject::Output(o.port.name.clone()), o.value)).collect();
     for loss in &program.losses {
-        all.push((format!("the loss `{}`", loss.name), loss.value));
+        all.push((Subject::Loss(loss.name.clone()), loss.value));
         let copies = loss.local.as_ref().and_then(|m| m.copies);
-        all.extend(copies.map(|c| (format!("the copies of the loss `{}`", loss.name), c)));
+        all.extend(copies.map(|c| (Subject::Copies(loss.name.clone()), c)));
     }
     all
 }
 
-pub(crate) fn output(name: &str) -> String {
-    format!("the output `{name}`")
-}
-
 /// What both have. What only the program before has must be something that the pass may take away; the mean of a loss that is marked no more
 /// is added to the program before, to be compared.
-fn pairs(before: &mut Program, after: &Program, pass: &Pass, arithmetic: Arithmetic) -> Result<Vec<Common>, Fault> {
-    let there = results(after);
-    let find = |name: &str| there.iter().find(|r| r.0 == name).map(|r| r.1);
-    let marked = |name: &str| after.losses.iter().any(|l| l.name == name);
-    let adds = arithmetic == Arithmetic::Adds;
+fn common(before: &mut Program, after: &Program, pass: &Pass, arithmetic: Arithmetic) -> Result<Vec<Common>, Fault> {
+    let stays = |name: &str| arithmetic != Arithmetic::Adds || after.losses.iter().any(|l| l.name == name);
     let mut b = Builder::new(before.clone());
-    let mut leaving = Vec::new();
-    for loss in before.losses.iter().filter(|l| adds && !marked(&l.name)) {
-        leaving.push(format!("the loss `{}`", loss.name));
-        leaving.push(format!("the copies of the loss `{}`", loss.name));
-        if loss.local.is_none() {
-            let value = mean(&mut b, loss.value);
-            let port = Port { name: loss.name.clone(), dtype: b.ty(value).dtype, order: Vec::new() };
-            b.program_mut().outputs.push(Output { port, value });
-        }
+    for loss in before.losses.iter().filter(|l| l.local.is_none() && !stays(&l.name)) {
+        let value = mean(&mut b, loss.value);
+        let port = Port { name: loss.name.clone(), dtype: b.ty(value).dtype, order: Vec::new() };
+        b.program_mut().outputs.push(Output { port, value });
     }
     *before = b.finish();
-    let used_up = |name: &str| pass.uses_up.is_some_and(|prefix| name.strip_prefix("the output `").is_some_and(|n| n.starts_with(prefix)));
+    let may_go = |subject: &Subject| match subject {
+        Subject::Output(name) => pass.uses_up.is_some_and(|prefix| name.starts_with(prefix)),
+        Subject::Loss(name) | Subject::Copies(name) => !stays(name),
+    };
+    let there = results(after);
     let mut common = Vec::new();
-    for (name, value) in results(before).into_iter().filter(|(name, _)| !leaving.contains(name)) {
-        match find(&name) {
-            Some(new) if after.ty(new) == before.ty(value) => common.push(Common { name, before: value, after: new }),
+    for (subject, value) in results(before) {
+        match there.iter().find(|r| r.0 == subject).map(|r| r.1) {
+            Some(new) if after.ty(new) == before.ty(value) => common.push(Common { subject, before: value, after: new }),
             Some(new) => {
                 let (was, is) = (before.ty(value).show(&before.axes), after.ty(new).show(&after.axes));
-                return Err(refused(before, value, format!("`{}` makes {is} of {name}, which was {was}", pass.name)));
+                return Err(refused(before, value, format!("`{}` makes {is} of {subject}, which was {was}", pass.name)));
             }
-            None if used_up(&name) => {}
-            None => return Err(refused(before, value, format!("{name} is gone after `{}`", pass.name))),
+            None if may_go(&subject) => {}
+            None => return Err(refused(before, value, format!("{subject} is gone after `{}`", pass.name))),
         }
     }
     Ok(common)
@@ -250,7 +262,7 @@ impl Pair<'_> {
             let y = self.evaluated(y.reorder(&x.order))?;
             let differ = |(x, y): (&f64, &f64)| x.to_bits() != y.to_bits() && !(x.is_nan() && y.is_nan());
             if let Some(at) = x.data.iter().zip(&y.data).position(differ) {
-                return Err(self.broken(&c.name, c.before, kind, x, at, y.data[at], "every bit should be the same"));
+                return Err(self.broken(&c.subject, c.before, kind, x, at, y.data[at], "every bit should be the same"));
             }
             checked.compared += 1;
         }
@@ -283,11 +295,11 @@ impl Pair<'_> {
             let (at, departure) = worst(x, &y);
             if departure > tolerance {
                 let why = format!("{:.1e} apart, where rounding accounts for {tolerance:.1e}", departure);
-                return Err(self.broken(&c.name, c.before, kind, x, at, y.data[at], &why));
+                return Err(self.broken(&c.subject, c.before, kind, x, at, y.data[at], &why));
             }
             if lost(after.noise[i]) {
                 let why = format!("rounding now moves it by {:.1e}, where it moved it by {:.1e} before", after.noise[i], before.noise[i]);
-                return Err(self.broken(&c.name, c.before, kind, x, at, y.data[at], &why));
+                return Err(self.broken(&c.subject, c.before, kind, x, at, y.data[at], &why));
             }
             checked.compared += 1;
             if departure > UNDERFLOW {
@@ -307,7 +319,7 @@ impl Pair<'_> {
 
     /// `at` counts elements of `x`, a value of the program before.
     #[expect(clippy::too_many_arguments, reason = "all of it is said in one message")]
-    pub(crate) fn broken(&self, result: &str, v: Value, kind: Kind, x: &Tensor, at: usize, after: f64, why: &str) -> Fault {
+    pub(crate) fn broken(&self, result: &dyn fmt::Display, v: Value, kind: Kind, x: &Tensor, at: usize, after: f64, why: &str) -> Fault {
         let (before, place) = (x.data[at], place(self.before, x, at));
         let message = format!(
             "after `{}`, {result} is {after:?} at {place}, and was {before:?} before, on {} numbers: {why}",
@@ -315,7 +327,7 @@ impl Pair<'_> {
             kind.name()
         );
         let diagnostic = verify::origin_diagnostic(self.before, v, message).hint(NOT_THE_MODEL);
-        Fault::Broken(Box::new(Broken { result: result.into(), kind, at: place, before, after, diagnostic }))
+        Fault::Broken(Box::new(Broken { result: result.to_string(), kind, at: place, before, after, diagnostic }))
     }
 }
 
