@@ -206,9 +206,17 @@ impl<'a> Elaborator<'a> {
             });
             self.frame_mut().values.insert(name.text.clone(), value);
         }
-        if let Ok(Some(_)) = self.block(&model.body) {
-            let at = model.body.result.as_ref().map_or(model.at.0, |e| e.at.0);
-            self.error(at, "a model has no result").hint("give it a name: `output y: f32[N] = ..;`, or mark it: `loss ..;`");
+        match self.block(&model.body) {
+            Ok(Some(_)) => {
+                let at = model.body.result.as_ref().map_or(model.at.0, |e| e.at.0);
+                self.error(at, "a model has no result").hint("give it a name: `output y: f32[N] = ..;`, or mark it: `loss ..;`");
+            }
+            // Better than a program that lacks a statement without a word.
+            Err(Failed) if self.errors.is_empty() => {
+                self.error(model.at.0, "a statement of this model cannot be expanded, and the reason was lost")
+                    .hint("this is a fault of the compiler, please report it");
+            }
+            Ok(None) | Err(Failed) => {}
         }
         self.frames.pop();
     }
