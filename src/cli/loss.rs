@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::flags::{Chosen, ModelFlags, StepFlags};
-use super::measure::{Runner, alternate, median, too_large};
+use super::measure::{Resident, Runner, alternate, median, too_large};
 use super::out::{self, bytes, thousands};
 
 /// The loss where no model is named.
@@ -53,6 +53,8 @@ pub struct Times {
     pub ratio: f64,
     /// By how much results differ, of the largest entry of each.
     pub departs: f64,
+    /// Bytes that the process came to hold by the simplified one, inputs among them, and by the other, where the system says it.
+    pub resident: Option<(u64, u64)>,
 }
 
 pub fn run(model: &ModelFlags, step: &StepFlags, request: &Request) -> Result<(), Failure> {
@@ -100,7 +102,7 @@ pub fn compare(
     let reports = [simplified.report(), written_out.report()];
     let times = match too_large(reports.iter().map(|r| r.peak_bytes as u64).sum()) {
         Some(reason) => Err(reason),
-        None => Ok(times(Runner::new(simplified)?, Runner::new(written_out)?, rounds)?),
+        None => Ok(times(simplified, written_out, rounds)?),
     };
     let [after, before] = counted;
     let form =
@@ -108,7 +110,8 @@ pub fn compare(
     Ok(Compared { groups, mode, simplified: form(after, &reports[0]), written_out: form(before, &reports[1]), times })
 }
 
-fn times(mut simplified: Runner, mut written_out: Runner, rounds: Option<usize>) -> Result<Times, Failure> {
+fn times(simplified: Step, written_out: Step, rounds: Option<usize>) -> Result<Times, Failure> {
+    let ((mut simplified, a), (mut written_out, b)) = (run_once(simplified)?, run_once(written_out)?);
     let times = alternate(&mut simplified, &mut written_out, rounds, PATIENCE)?;
     let departs = written_out.step().outputs().filter_map(|(name, view)| departure(simplified.step().output(name)?, view));
     Ok(Times {
@@ -117,7 +120,16 @@ fn times(mut simplified: Runner, mut written_out: Runner, rounds: Option<usize>)
         written_out: median(times.iter().map(|t| t.1)),
         ratio: median(times.iter().map(|t| t.1 / t.0)),
         departs: departs.fold(0.0, f64::max),
+        resident: a.zip(b),
     })
+}
+
+/// What the process came to hold by it, inputs and parameters among that.
+fn run_once(step: Step) -> Result<(Runner, Option<u64>), Failure> {
+    let resident = Resident::start();
+    let mut runner = Runner::new(step)?;
+    runner.once()?;
+    Ok((runner, resident.and_then(Resident::grown)))
 }
 
 /// The largest difference of two tensors, of the largest entry; none if they are no floats.
@@ -139,6 +151,7 @@ fn document(chosen: &Chosen, settings: &Settings, batch: usize, threads: usize, 
             "ratio": times.map(|t| t.ratio),
             "rounds": times.map(|t| t.rounds),
             "departs": times.map(|t| t.departs),
+            "resident_bytes": times.and_then(|t| t.resident).map(|(after, before)| json!({ "before": before, "after": after })),
             "not_run": c.times.as_ref().err(),
             "contraction_flops": pair(|f| Some(f.figures.contraction_flops)),
             "flops": pair(|f| Some(f.figures.flops)),

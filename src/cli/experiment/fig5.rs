@@ -73,7 +73,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     args.common.write("fig5", &[("csv", table), ("svg", figure)])
 }
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "by",
     "form",
     "mode",
@@ -82,6 +82,7 @@ const HEAD: [&str; 12] = [
     "made_bytes",
     "largest_temporary_bytes",
     "peak_bytes",
+    "resident_bytes",
     "contraction_flops",
     "flops",
     "rounds",
@@ -112,6 +113,7 @@ fn row(c: &Compared, simplified: bool) -> Vec<String> {
         form.made_bytes.to_string(),
         cell(form.figures.memory.as_ref().map(|m| m.largest_temporary_bytes)),
         form.peak_bytes.to_string(),
+        cell(resident(c, simplified)),
         form.figures.contraction_flops.to_string(),
         form.figures.flops.to_string(),
         cell(c.times.as_ref().ok().map(|t| t.rounds)),
@@ -126,6 +128,11 @@ fn form(c: &Compared, simplified: bool) -> (&Form, &'static str) {
 fn ms(c: &Compared, simplified: bool) -> Option<f64> {
     let times = c.times.as_ref().ok()?;
     Some(if simplified { times.simplified } else { times.written_out })
+}
+
+fn resident(c: &Compared, simplified: bool) -> Option<u64> {
+    let (after, before) = c.times.as_ref().ok()?.resident?;
+    Some(if simplified { after } else { before })
 }
 
 fn panels(measured: &[Compared], reference: &[(Mode, bool, &[Measured])]) -> Vec<Panel> {
