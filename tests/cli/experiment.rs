@@ -93,5 +93,6 @@ fn wrong_requests() {
     refused(&["experiment", "fig6"], 2, &["fig6"]);
     refused(&["experiment", "fig5", "--groups", "0"], 2, &["at least one group"]);
     refused(&["experiment", "fig5", "--groups", "7"], 1, &["groups"]);
+    refused(&["experiment", "fig5", "--no-simplify"], 2, &["hint: leave --no-simplify out"]);
     refused(&["experiment", "ablation", "--preset", "M/1/61"], 2, &["did you mean `M/1/16`?"]);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use pushforward_ir::{DType, Op};
 use pushforward_passes::alone::{self, Mode};
-use pushforward_passes::{Algorithm, NoiseSource, Options, simplify};
+use pushforward_passes::{Algorithm, NoiseSource, Options, cost, simplify};
 
 use crate::support::{LOCALMIXER, Random, SMALL_MIXER, TANH_MLP, assert_near, evaluated, inlined, on_cpu, passed, tensors};
 
@@ -52,6 +52,29 @@ fn the_loss_alone_as_it_was_derived() {
             assert_near(&what, &on_cpu(&naive, &inputs, true, 2), &expected, 1e-10, 1e-13);
             assert_near(&what, &on_cpu(&usual, &inputs, true, 2), &expected, 1e-10, 1e-13);
         }
+    }
+}
+
+/// What the written out loss costs by equations 4 and 5, and what the loss fused by hand does, in contractions.
+#[test]
+fn flops_of_the_loss_are_those_of_the_paper() {
+    let (n, p, d, k) = (128u64, 64, 512, 10);
+    for groups in [1u64, 16, 256] {
+        let text = "pf 1\nsize groups = 1;\naxis N, P = 64, G = groups, D = 512 / groups, K = 10;\naxis C = (G, D);\n\
+                    model fused(x: f32[N, P, G, D], dx: f32[N, P, G, D], w: f32[C, K], labels: i32[N]) {\n    \
+                    z = sum[C](mean[P](x) * w);\n    t = exp(z - logsumexp[K](z)) - select(eq(iota[K](), labels), 1, 0);\n    \
+                    output d: f32[N, P, G] = sum[D](dx * sum[K](w * t)) / size(P);\n}\n";
+        let sets = groups.to_string();
+        let fused = cost::flops(&inlined(text, &[("groups", &sets)], n as usize, DType::F32));
+        assert_eq!(fused.contraction, 2 * n * d * k + 2 * n * d * k + 2 * n * p * d);
+        // The mean over P of x, and maps over N, K and N, P, G.
+        assert!(fused.other < n * p * d + 20 * n * k + 2 * n * d + 2 * n * p * groups, "{fused:?}");
+
+        let naive =
+            passed(inlined(CROSS_ENTROPY, &[("groups", &sets)], n as usize, DType::F32), &["replicate"], &Options::new(Algorithm::LgFgA));
+        let naive = cost::flops(&alone::run(&naive, Mode::Forward).expect("the loss has derivatives"));
+        assert_eq!(naive.contraction, 2 * (2 * n * p * groups * d * k));
+        assert!(naive.other < 8 * n * p * groups * d, "{naive:?}");
     }
 }
 

@@ -1,19 +1,22 @@
 //! `experiment fig5`: what replicating a loss costs in memory and time, against the number of groups: simplified, written out, and as the JAX
 //! implementation measured both. Read [`run`].
 
-use pushforward::Pool;
+use pushforward::{Algorithm, Pool, Settings};
 use pushforward_passes::alone::Mode;
 
 use super::super::failure::{Failure, note};
-use super::super::flags::{self, ModelFlags, StepFlags};
+use super::super::flags::{self, ModelFlags, SimplifyFlags};
 use super::super::loss::{Compared, DEFAULT_LOSS, Form, compare};
 use super::{Common, cell, csv};
 use crate::run::chart::{Line, Look, Panel, lines};
 
 #[derive(clap::Args)]
 pub struct Args {
+    /// Examples [default: 128]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::batch)]
+    batch: Option<usize>,
     #[command(flatten)]
-    step: StepFlags,
+    simplify: SimplifyFlags,
     /// A size of the loss: patches, channels, classes; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = flags::set)]
     sets: Vec<(String, String)>,
@@ -41,7 +44,12 @@ const MIB: f64 = (1 << 20) as f64;
 pub fn run(args: Args) -> Result<(), Failure> {
     let model = ModelFlags { model: Some(DEFAULT_LOSS.into()), preset: None, sets: args.sets.clone() };
     let chosen = model.choose(None)?;
-    let settings = args.step.settings(&chosen, chosen.default_batch());
+    if args.simplify.no_simplify {
+        return Err(Failure::usage("fig5 sets the written out loss beside the simplified one as it is; hint: leave --no-simplify out"));
+    }
+    let mut settings = Settings::new(Algorithm::LgFgA, args.batch.unwrap_or(REFERENCE_BATCH));
+    settings.sets = chosen.sets.clone();
+    settings.passes.simplify = args.simplify.settings();
     let pool = Pool::new(args.common.threads)?;
     let mut measured = Vec::new();
     for mode in Mode::ALL {
