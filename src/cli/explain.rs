@@ -1,6 +1,6 @@
 //! `explain`: which rewrites made a step what it is, and what they are worth. The work is done in the library's `explain.rs`. Read [`run`].
 
-use pushforward::explain::{Explanation, Figures, Memory};
+use pushforward::explain::{Explanation, Figures, Memory, Rewrite};
 use pushforward::{Settings, Wrong};
 use serde_json::{Value, json};
 
@@ -122,8 +122,7 @@ fn describe(chosen: &Chosen, settings: &Settings, batch: usize, explained: &Expl
     );
     if !rewrites.is_empty() {
         let head = row(&["rule", "times", "place", "in"]);
-        let rows = rewrites.iter().map(|r| row(&[r.rule, &r.count.to_string(), &r.place, &r.scope]));
-        text += &format!("\n{}", out::table(&[head].into_iter().chain(rows).collect::<Vec<_>>(), &[false, true]));
+        text += &format!("\n{}", out::table(&[vec![head], by_place(rewrites)].concat(), &[false, true]));
     }
     if !notes.is_empty() {
         text += &format!("\n{}\n", notes.iter().map(|n| format!("note: {n}")).collect::<Vec<_>>().join("\n"));
@@ -131,10 +130,44 @@ fn describe(chosen: &Chosen, settings: &Settings, batch: usize, explained: &Expl
     text
 }
 
+/// A row for each rule and place; blocks that share a place share a row.
+fn by_place(rewrites: &[Rewrite]) -> Vec<Vec<String>> {
+    let mut rows: Vec<(&Rewrite, usize, usize)> = Vec::new();
+    for rewrite in rewrites {
+        match rows.iter_mut().find(|(first, ..)| (first.rule, &first.place) == (rewrite.rule, &rewrite.place)) {
+            Some((_, count, scopes)) => (*count, *scopes) = (*count + rewrite.count, *scopes + 1),
+            None => rows.push((rewrite, rewrite.count, 1)),
+        }
+    }
+    let shown = rows.into_iter().map(|(first, count, scopes)| {
+        let scope = if scopes == 1 { first.scope.clone() } else { format!("{} and {} more", first.scope, scopes - 1) };
+        vec![first.rule.to_string(), count.to_string(), first.place.clone(), scope]
+    });
+    shown.collect()
+}
+
 /// How many times less there is after.
 fn times(before: Option<u64>, after: Option<u64>) -> String {
     match (before, after) {
         (Some(before), Some(after @ 1..)) => format!("{:.2} times", before as f64 / after as f64),
         (_, _) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_share_a_place_share_a_row() {
+        let one = |rule, place: &str, scope: &str, count| Rewrite { rule, place: place.into(), scope: scope.into(), count };
+        let rewrites = [
+            one("a", "m.pf:1:2", "block0", 3),
+            one("a", "m.pf:1:2", "block1", 4),
+            one("a", "m.pf:9:2", "", 1),
+            one("b", "m.pf:1:2", "", 1),
+        ];
+        let rows: Vec<String> = by_place(&rewrites).iter().map(|r| r.join(" ")).collect();
+        assert_eq!(rows, ["a 7 m.pf:1:2 block0 and 1 more", "a 1 m.pf:9:2 ", "b 1 m.pf:1:2 "]);
     }
 }
