@@ -16,8 +16,9 @@ use crate::algorithm::Options;
 use crate::gradient::{GRADIENT, objectives};
 use crate::table::Derivative;
 
-/// Half the distance of the points that a quotient looks at; the other quotient's is half of that.
-const STEP: f64 = 1e-5;
+/// Half the distance of the points that a quotient looks at; the other quotient's is half of that. A power of two, and the numbers have few
+/// digits ([`coarse`]), so that these points are what they should be.
+const STEP: f64 = 1.0 / (1 << 17) as f64;
 /// Two quotients apart by more than this share of themselves have no derivative between them.
 const KINK: f64 = 1e-3;
 
@@ -43,13 +44,13 @@ impl Quotient {
 /// Holds the derivatives that the pass added to their quotients.
 pub(super) fn check(pair: &Pair, derivative: Derivative, options: &Options, seed: u64, checked: &mut Checked) -> Result<(), Fault> {
     for kind in [Kind::Ordinary, Kind::Positive] {
-        let given = inputs(pair.before, pair.after, kind, seed);
+        let given = coarse(inputs(pair.before, pair.after, kind, seed));
         let claims = Claims::of(pair, &given, seed)?;
         let roots = roots(pair.before, derivative, options);
         if roots.is_empty() {
             continue;
         }
-        let directions = inputs(pair.before, pair.after, Kind::Ordinary, seed.wrapping_add(1));
+        let directions = coarse(inputs(pair.before, pair.after, Kind::Ordinary, seed.wrapping_add(1)));
         let direction = |name: &str| match derivative {
             Derivative::Tangents => given.get(&format!("d.{name}")),
             Derivative::Cotangents => claims.get(&format!("g.{name}")).and(directions.get(name)),
@@ -122,6 +123,14 @@ fn judge(
     }
     checked.derivatives += 1;
     Ok(())
+}
+
+/// Numbers of about 1 with 20 binary digits after the point.
+fn coarse(mut inputs: Inputs) -> Inputs {
+    const DIGITS: f64 = (1 << 20) as f64;
+    let floats = inputs.values_mut().filter(|t| t.dtype.is_float());
+    floats.for_each(|t| t.data.iter_mut().for_each(|x| *x = (*x * DIGITS).round() / DIGITS));
+    inputs
 }
 
 /// What the program after says, by output, with what rounding does to it.
