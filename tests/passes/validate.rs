@@ -16,7 +16,7 @@ use crate::generality::models;
 use crate::graphs::graph;
 use crate::lowering::generated;
 use crate::random_models::model;
-use crate::support::{LOCALMIXER, Random, SMALL_MIXER, inlined, passed};
+use crate::support::{LOCALMIXER, Random, SMALL_MIXER, evaluated, inlined, passed, tensors};
 
 const BATCH: usize = 3;
 
@@ -261,6 +261,52 @@ fn a_wrong_bit_is_caught_where_bits_count() {
     assert_eq!(caught("simplify", &rules(Rules::Exact), &plain(), reciprocal).result, "the output `quotient`");
     let checked = judged("simplify", &rules(Rules::Relaxed), &plain(), reciprocal).expect("the same in real numbers");
     assert!(checked.worst > 0.0 && checked.worst < 1e-14 && checked.edges + checked.infinite == 0, "{checked:?}");
+}
+
+/// One op of a random graph or of its derivative is another: where the results differ on numbers of this test's own, validation must see it.
+#[test]
+fn random_mutations_are_caught() {
+    let options = rules(Rules::Relaxed);
+    let (mut differ, mut same) = (0, 0);
+    for seed in 0..400 {
+        let mut random = Random::new(30_000 + seed);
+        let names: &[&str] = random.of(&[&["simplify"][..], &["jvp", "simplify"], &["transpose", "simplify"]]);
+        let before = passed(graph(&mut random), names, &options);
+        let live = before.live();
+        let other = |op: &Op| match op {
+            Op::Add => Some(Op::Sub),
+            Op::Sub | Op::Mul => Some(Op::Add),
+            Op::Neg => Some(Op::Tanh),
+            Op::Tanh | Op::Erf => Some(Op::Neg),
+            Op::Sum(over) => Some(Op::Max(*over)),
+            Op::Gt => Some(Op::Lt),
+            _ => None,
+        };
+        let places: Vec<Value> = before.values().filter(|&v| live[v.0 as usize] && other(before.op(v)).is_some()).collect();
+        if places.is_empty() {
+            continue;
+        }
+        let at = random.of(&places);
+        let after = rebuild(&before, |b, v, x| match other(before.op(v)).filter(|_| v == at) {
+            Some(op) => b.op(op, x),
+            None => b.copy(&before, v, x),
+        });
+        let inputs = tensors(&before, &mut random);
+        let (x, y) = (evaluated(&before, &inputs), evaluated(&after, &inputs));
+        let outcome = validate(&before, &after, find("simplify").expect("a pass"), &options, &Settings::default());
+        if x.iter().all(|(name, x)| y[name].close(x, 1e-4, 1e-12)) {
+            same += 1;
+        } else {
+            differ += 1;
+            assert!(
+                matches!(outcome, Err(Fault::Broken(_))),
+                "seed {seed}: {outcome:?}\n{}\nmutated at {at:?}:\n{}",
+                before.to_text(),
+                after.to_text()
+            );
+        }
+    }
+    assert!(differ > 250, "{differ} mutations made a difference, {same} made none");
 }
 
 /// Right on ordinary numbers, and wrong on zeros, their signs, or NaN.
