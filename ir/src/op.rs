@@ -62,7 +62,7 @@ macro_rules! arity {
 macro_rules! ops {
     ($($(#[$doc:meta])* $variant:ident $(($payload:ty))? = $name:literal, $arity:tt, $class:ident;)*) => {
         /// An operation of the IR. The text syntax is `name[axes](operands)`.
-        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Op {
             $($(#[$doc])* $variant $(($payload))?,)*
         }
@@ -178,7 +178,7 @@ ops! {
 }
 
 /// A constant with its dtype; equality is equality of bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Number {
     bits: u64,
     pub dtype: DType,
@@ -200,7 +200,7 @@ impl Number {
 
 /// Parameters of `normal`: the stream (one per perturbed value), the axes in the order that numbers the elements (last one fastest), and of
 /// them the axis of tangent directions, which does not count towards the element's number but selects a sequence of its own.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Noise {
     pub stream: u32,
     pub order: Vec<AxisId>,
@@ -209,7 +209,7 @@ pub struct Noise {
 }
 
 /// `axis = sum of coefficient * index along a term's axis, plus offset`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Affine {
     pub axis: AxisId,
     pub terms: Vec<(i64, AxisId)>,

@@ -45,7 +45,7 @@ impl DType {
 }
 
 /// `f32[N, P, G]`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Type {
     pub dtype: DType,
     pub axes: AxisSet,

@@ -1,26 +1,61 @@
-//! fold: normal forms by construction, once derivatives are taken. Marks go; a select with equal branches is its branch; a mask made of
-//! deltas sinks to the outside of linear ops; a sum under a delta is a renaming; bound axes go by their original's name. The replicated
-//! loss, written out as one copy for each patch and group, loses its copies here, because what they share becomes equal and what they do
-//! not share stands under a delta. No rule knows a loss. While a program still has losses, derivatives may come: then marks stay, and so do
-//! the types of marked values.
+//! Normal forms by construction, once derivatives are taken. Marks go; a select with equal branches is its branch; a mask made of deltas sinks
+//! to the outside of linear ops; a sum under a delta is a renaming; bound axes go by their original's name. The replicated loss, written
+//! out as one copy for each patch and group, loses its copies here, because what they share becomes equal and what they do not share stands
+//! under a delta. No law knows a loss. While a program still has losses, derivatives may come: then marks stay, and so do the types of
+//! marked values.
 //!
-//! Equal in real numbers; where a masked-out factor is infinite or NaN, and in the signs of zeros, results may differ. Read [`make`] first.
+//! Each law is a row of [`super::rules::RULES`], with its arithmetic. Read [`Laws::make`] first.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 use pushforward_ir::axis::AxisId;
 use pushforward_ir::program::{Loss, rebuild};
-use pushforward_ir::{AxisSet, Builder, Op, Program, Value};
+use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
+use super::Settings;
+use super::rules::RULES;
 use crate::util::{Renames, expand, rename_op};
 
-pub fn run(program: &Program) -> Program {
+/// The laws that may be used, and how often each was, by place.
+pub struct Laws<'a> {
+    settings: &'a Settings,
+    fired: RefCell<BTreeMap<(usize, u32), usize>>,
+}
+
+impl<'a> Laws<'a> {
+    pub fn new(settings: &'a Settings) -> Laws<'a> {
+        Laws { settings, fired: RefCell::default() }
+    }
+
+    /// By number of the rule in the table, and origin.
+    pub fn fired(self) -> BTreeMap<(usize, u32), usize> {
+        self.fired.into_inner()
+    }
+
+    /// Whether `law` may be used; if so it is counted.
+    fn may(&self, b: &Builder, law: &str) -> bool {
+        let Some(i) = RULES.iter().position(|r| r.name == law) else { unreachable!("`{law}` has no row") };
+        let may = self.settings.allows(&RULES[i]);
+        if may {
+            *self.fired.borrow_mut().entry((i, b.origin)).or_default() += 1;
+        }
+        may
+    }
+
+    /// Results keep their bits.
+    fn is_exact(&self) -> bool {
+        self.settings.rules == super::Rules::Exact
+    }
+}
+
+pub fn run(program: &Program, laws: &Laws) -> Program {
     let marks = |l: &Loss| [Some(l.value), l.local.as_ref().map(|m| m.at), l.local.as_ref().and_then(|m| m.copies)];
     let marked: Vec<Value> = program.losses.iter().flat_map(marks).flatten().collect();
     let folded = rebuild(program, |b, v, args| match program.op(v) {
-        Op::StopGradient | Op::Activity(_) if program.losses.is_empty() => args[0],
+        Op::StopGradient | Op::Activity(_) if program.losses.is_empty() && laws.may(b, "drop-mark") => args[0],
         op => {
-            let y = make(b, op, args);
+            let y = laws.make(b, op, args);
             if marked.contains(&v) { expand(b, y, program.axes_of(v)) } else { y }
         }
     });
@@ -34,71 +69,219 @@ pub fn run(program: &Program) -> Program {
     crate::dce::run(&b.finish())
 }
 
-/// `op(x..)` in normal form; operands are in normal form, and may have lost axes along which they are constant.
-fn make(b: &mut Builder, op: &Op, x: &[Value]) -> Value {
-    match op {
-        Op::Select if x[1] == x[2] => x[1],
+impl Laws<'_> {
+    /// `op(x..)` in normal form; operands are in normal form, and may have lost axes along which they are constant.
+    pub fn make(&self, b: &mut Builder, op: &Op, x: &[Value]) -> Value {
+        match op {
+            Op::Select => self.select(b, x),
+            Op::Neg | Op::Cast(_) => match masked(b, x[0]) {
+                Some((mask, inner)) if self.may(b, "mask-out") => {
+                    let y = b.op(op.clone(), &[inner]);
+                    under(b, mask, y)
+                }
+                Some(_) | None => b.op(op.clone(), x),
+            },
+            Op::Div => match masked(b, x[0]) {
+                Some((mask, inner)) if self.may(b, "mask-out") => {
+                    let y = b.op(Op::Div, &[inner, x[1]]);
+                    under(b, mask, y)
+                }
+                Some(_) | None => b.op(Op::Div, x),
+            },
+            Op::Add | Op::Sub => self.sum_of_two(b, op, x),
+            Op::Mul => self.product(b, x),
+            Op::Sum(over) | Op::Contract(over) => self.reduce(b, x, *over),
+            Op::Max(over) => {
+                let present = *over & b.axes_of(x[0]);
+                if present != *over && !self.may(b, "max-absent") {
+                    let x = expand(b, x[0], *over);
+                    return b.op(op.clone(), &[x]);
+                }
+                let (x, over) = self.canonical_bound(b, x.to_vec(), present);
+                if over.is_empty() { x[0] } else { b.op(Op::Max(over), &x) }
+            }
+            Op::Rename(pairs) => match masked(b, x[0]) {
+                Some((mask, inner))
+                    if pairs.iter().all(|(from, to)| !b.axes_of(mask).contains(*from) && !b.axes_of(mask).contains(*to))
+                        && self.may(b, "mask-out") =>
+                {
+                    let y = self.renamed(b, inner, pairs);
+                    under(b, mask, y)
+                }
+                Some(_) | None => self.renamed(b, x[0], pairs),
+            },
+            Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => b.op(op.clone(), x),
+            // Outside of its axis a read gives 0, so it is not constant along it even if its operand is.
+            Op::Window(affine) => {
+                let table = expand(b, x[0], AxisSet::of([affine.axis]));
+                b.op(op.clone(), &[table])
+            }
+            Op::Gather(axis) => {
+                let table = expand(b, x[0], AxisSet::of([*axis]));
+                b.op(op.clone(), &[table, x[1]])
+            }
+            Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => b.op(op.clone(), x),
+            Op::Eq => match (b.program().op(x[0]), b.program().op(x[1])) {
+                (&Op::Iota(l), &Op::Iota(r))
+                    if l != r && b.program().axes.size(l) == b.program().axes.size(r) && self.may(b, "eq-delta") =>
+                {
+                    b.op(Op::Delta((l, r)), &[])
+                }
+                _ => b.op(Op::Eq, x),
+            },
+            Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Ne | Op::And | Op::Or | Op::Not => b.op(op.clone(), x),
+            Op::StopGradient | Op::Activity(_) => b.op(op.clone(), x),
+        }
+    }
+
+    fn select(&self, b: &mut Builder, x: &[Value]) -> Value {
+        let (mask, mut yes, mut no) = (x[0], x[1], x[2]);
+        if yes == no && self.may(b, "select-same") {
+            return yes;
+        }
+        // Inside a branch the same mask is decided.
+        let branch = |b: &Builder, v: Value, which: usize| match (b.program().op(v), b.program().args(v)) {
+            (Op::Select, args) if args[0] == mask => Some(args[which]),
+            _ => None,
+        };
+        if let Some(inner) = branch(b, yes, 1).filter(|_| self.may(b, "select-nested")) {
+            yes = inner;
+        }
+        if let Some(inner) = branch(b, no, 2).filter(|_| self.may(b, "select-nested")) {
+            no = inner;
+        }
         // A mask under another select goes outside.
-        Op::Select => match masked(b, x[1]) {
-            Some((mask, inner)) if is_zero(b, x[2]) => {
-                let kept = b.op(Op::Select, &[x[0], inner, x[2]]);
-                under(b, mask, kept)
+        match masked(b, yes) {
+            Some((outer, inner)) if is_zero(b, no) && self.may(b, "mask-out") => {
+                let kept = b.op(Op::Select, &[mask, inner, no]);
+                under(b, outer, kept)
             }
-            _ => b.op(Op::Select, x),
-        },
-        Op::Neg | Op::Cast(_) => match masked(b, x[0]) {
-            Some((mask, inner)) => {
-                let y = b.op(op.clone(), &[inner]);
-                under(b, mask, y)
-            }
-            None => b.op(op.clone(), x),
-        },
-        Op::Div => match masked(b, x[0]) {
-            Some((mask, inner)) => {
-                let y = b.op(Op::Div, &[inner, x[1]]);
-                under(b, mask, y)
-            }
-            None => b.op(Op::Div, x),
-        },
-        Op::Add | Op::Sub => match (masked(b, x[0]), masked(b, x[1])) {
-            (Some((m, l)), Some((n, r))) if m == n => {
+            Some(_) | None => b.op(Op::Select, &[mask, yes, no]),
+        }
+    }
+
+    fn sum_of_two(&self, b: &mut Builder, op: &Op, x: &[Value]) -> Value {
+        if let (Some((m, l)), Some((n, r))) = (masked(b, x[0]), masked(b, x[1])) {
+            if m == n && self.may(b, "mask-out") {
                 let y = b.op(op.clone(), &[l, r]);
-                under(b, m, y)
+                return under(b, m, y);
             }
-            _ => b.op(op.clone(), x),
-        },
-        Op::Mul => match unmask(b, x) {
+        }
+        // 1 - cast(m) is 0 where m holds.
+        let cases = |b: &Builder, v: Value| cases(b, v).or_else(|| indicator(b, v));
+        let (l, r) = (cases(b, x[0]), cases(b, x[1]));
+        let one_mask = match (&l, &r) {
+            (Some(l), Some(r)) => l.mask == r.mask,
+            (Some(l), None) | (None, Some(l)) => l.is_constant(b) && (constant(b, x[0]).is_some() || constant(b, x[1]).is_some()),
+            (None, None) => false,
+        };
+        if !one_mask || !self.may(b, "mask-cases") {
+            return b.op(op.clone(), x);
+        }
+        let mask = l.as_ref().or(r.as_ref()).expect("one of them has cases").mask;
+        let dtype = b.ty(x[0]).dtype;
+        let side = |b: &mut Builder, c: &Option<Cases>, v: Value, yes: bool| match c {
+            Some(c) => c.branch(b, dtype, yes),
+            None => v,
+        };
+        let [yes, no] = [true, false].map(|yes| {
+            let (left, right) = (side(b, &l, x[0], yes), side(b, &r, x[1], yes));
+            add(b, op, left, right)
+        });
+        self.select(b, &[mask, yes, no])
+    }
+
+    fn product(&self, b: &mut Builder, x: &[Value]) -> Value {
+        if let (Some(l), Some(r)) = (indicator(b, x[0]), indicator(b, x[1])) {
+            if self.may(b, "mask-factor") {
+                let both = if l.mask == r.mask { l.mask } else { b.op(Op::And, &[l.mask.min(r.mask), l.mask.max(r.mask)]) };
+                return b.op(b.program().op(x[0]).clone(), &[both]);
+            }
+        }
+        for (i, &f) in x.iter().enumerate() {
+            let other = x[1 - i];
+            let Some(cases) = indicator(b, f).or_else(|| cases(b, f).filter(|c| c.is_constant(b))) else { continue };
+            if constant(b, other).is_some() || !self.may(b, "mask-factor") {
+                continue;
+            }
+            let dtype = b.ty(f).dtype;
+            let [yes, no] = [true, false].map(|yes| {
+                let c = cases.branch(b, dtype, yes);
+                match constant(b, c) {
+                    Some(0.0) => c,
+                    Some(1.0) => other,
+                    Some(_) | None => b.op(Op::Mul, &[other, c]),
+                }
+            });
+            return self.select(b, &[cases.mask, yes, no]);
+        }
+        match self.unmask(b, x) {
             Some((mask, factors)) => {
-                let y = b.op(Op::Mul, &sorted(factors));
+                let y = self.product(b, &factors);
                 under(b, mask, y)
             }
-            None => b.op(Op::Mul, &sorted(x.to_vec())),
-        },
-        Op::Sum(over) | Op::Contract(over) => reduce(b, x, *over),
-        Op::Max(over) => {
-            let (x, over) = canonical_bound(b, x, *over & b.axes_of(x[0]));
-            if over.is_empty() { x[0] } else { b.op(Op::Max(over), &x) }
-        }
-        Op::Rename(pairs) => match masked(b, x[0]) {
-            Some((mask, inner)) if pairs.iter().all(|(from, to)| !b.axes_of(mask).contains(*from) && !b.axes_of(mask).contains(*to)) => {
-                let y = renamed(b, inner, pairs);
-                under(b, mask, y)
+            None => {
+                let factors = self.sorted(b, x.to_vec());
+                b.op(Op::Mul, &factors)
             }
-            _ => renamed(b, x[0], pairs),
-        },
-        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => b.op(op.clone(), x),
-        // Outside of its axis a read gives 0, so it is not constant along it even if its operand is.
-        Op::Window(affine) => {
-            let table = expand(b, x[0], AxisSet::of([affine.axis]));
-            b.op(op.clone(), &[table])
         }
-        Op::Gather(axis) => {
-            let table = expand(b, x[0], AxisSet::of([*axis]));
-            b.op(op.clone(), &[table, x[1]])
+    }
+}
+
+/// A value that is one of two by a comparison of axes.
+struct Cases {
+    mask: Value,
+    /// `None`: the number.
+    yes: Result<Value, f64>,
+    no: Result<Value, f64>,
+}
+
+impl Cases {
+    fn branch(&self, b: &mut Builder, dtype: DType, yes: bool) -> Value {
+        match if yes { self.yes } else { self.no } {
+            Ok(v) => v,
+            Err(n) => b.constant(n, dtype),
         }
-        Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => b.op(op.clone(), x),
-        Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => b.op(op.clone(), x),
-        Op::StopGradient | Op::Activity(_) => b.op(op.clone(), x),
+    }
+
+    fn is_constant(&self, b: &Builder) -> bool {
+        let number = |side: Result<Value, f64>| side.map_or(true, |v| constant(b, v).is_some());
+        number(self.yes) && number(self.no)
+    }
+}
+
+/// `select(mask, x, y)` by a mask that compares axes, x or y a number.
+fn cases(b: &Builder, v: Value) -> Option<Cases> {
+    match (b.program().op(v), b.program().args(v)) {
+        (Op::Select, &[mask, yes, no]) if pairs(b.program(), mask).is_some() => Some(Cases { mask, yes: Ok(yes), no: Ok(no) }),
+        _ => None,
+    }
+}
+
+/// `cast(mask)`: 1 or 0.
+fn indicator(b: &Builder, v: Value) -> Option<Cases> {
+    match (b.program().op(v), b.program().args(v)) {
+        (Op::Cast(to), &[mask]) if to.is_float() && pairs(b.program(), mask).is_some() => Some(Cases { mask, yes: Err(1.0), no: Err(0.0) }),
+        _ => None,
+    }
+}
+
+fn constant(b: &Builder, v: Value) -> Option<f64> {
+    match b.program().op(v) {
+        Op::Const(n) => Some(n.value()),
+        _ => None,
+    }
+}
+
+/// `l + r` or `l - r`, numbers added and zeros left out.
+fn add(b: &mut Builder, op: &Op, l: Value, r: Value) -> Value {
+    let dtype = b.ty(l).dtype;
+    let minus = *op == Op::Sub;
+    match (constant(b, l), constant(b, r)) {
+        (Some(x), Some(y)) => b.constant(if minus { x - y } else { x + y }, dtype),
+        (_, Some(0.0)) => l,
+        (Some(0.0), _) if !minus => r,
+        _ => b.op(op.clone(), &[l, r]),
     }
 }
 
@@ -127,67 +310,13 @@ fn pairs(program: &Program, mask: Value) -> Option<Vec<(AxisId, AxisId)>> {
 }
 
 fn under(b: &mut Builder, mask: Value, inner: Value) -> Value {
+    let (mask, inner) = match masked(b, inner) {
+        Some((other, inner)) if other != mask => (b.op(Op::And, &[mask.min(other), mask.max(other)]), inner),
+        Some((_, inner)) => (mask, inner),
+        None => (mask, inner),
+    };
     let zero = b.constant(0.0, b.ty(inner).dtype);
     b.op(Op::Select, &[mask, inner, zero])
-}
-
-/// Factors with their one common mask taken off; `None` if there is none, or several.
-fn unmask(b: &Builder, x: &[Value]) -> Option<(Value, Vec<Value>)> {
-    let mut mask = None;
-    let mut factors = Vec::new();
-    for &f in x {
-        match masked(b, f) {
-            Some((m, _)) if mask.is_some_and(|n| n != m) => return None,
-            Some((m, inner)) => {
-                mask = Some(m);
-                factors.push(inner);
-            }
-            None => factors.push(f),
-        }
-    }
-    Some((mask?, factors))
-}
-
-/// Products commute; one order lets equal ones meet.
-fn sorted(mut factors: Vec<Value>) -> Vec<Value> {
-    factors.sort_unstable();
-    factors
-}
-
-// ---- sums
-
-/// Sum over `over` of the product of `x`.
-fn reduce(b: &mut Builder, x: &[Value], over: AxisSet) -> Value {
-    let Some((mask, factors)) = unmask(b, x) else {
-        let (x, over) = canonical_bound(b, x, over);
-        return b.contract(&sorted(x), over);
-    };
-    let (mut factors, mut over) = (factors, over);
-    let mut equal = pairs(b.program(), mask).expect("a mask is made of deltas");
-    // sum over `bound` of delta(free, bound) f = f with `free` for `bound`, unless a factor depends on both.
-    while let Some((bound, free)) = equal.iter().find_map(|&pair| removable(b, &factors, over, pair)) {
-        factors = factors.iter().map(|&f| substitute(b, f, bound, free)).collect();
-        over = over.without(bound);
-        let now = |a: AxisId| if a == bound { free } else { a };
-        equal = equal.iter().map(|&(l, r)| (now(l), now(r))).filter(|(l, r)| l != r).collect();
-    }
-    let (inside, outside): (Vec<_>, Vec<_>) = equal.into_iter().partition(|&(l, r)| over.contains(l) || over.contains(r));
-    if let Some(mask) = conjunction(b, &inside) {
-        factors[0] = under(b, mask, factors[0]);
-    }
-    let (factors, over) = canonical_bound(b, &factors, over);
-    let y = b.contract(&sorted(factors), over);
-    match conjunction(b, &outside) {
-        Some(mask) => under(b, mask, y),
-        None => y,
-    }
-}
-
-/// A summed axis of `pair` and the one that can stand for it.
-fn removable(b: &Builder, factors: &[Value], over: AxisSet, (l, r): (AxisId, AxisId)) -> Option<(AxisId, AxisId)> {
-    let apart = factors.iter().all(|&f| !(b.axes_of(f).contains(l) && b.axes_of(f).contains(r)));
-    let (bound, free) = if over.contains(r) { (r, l) } else { (l, r) };
-    (apart && over.contains(bound)).then_some((bound, free))
 }
 
 fn conjunction(b: &mut Builder, pairs: &[(AxisId, AxisId)]) -> Option<Value> {
@@ -202,63 +331,138 @@ fn conjunction(b: &mut Builder, pairs: &[(AxisId, AxisId)]) -> Option<Value> {
     all
 }
 
-/// A summed axis that mirrors another goes by that one's name, where it is free: equal sums meet.
-fn canonical_bound(b: &mut Builder, x: &[Value], over: AxisSet) -> (Vec<Value>, AxisSet) {
-    let mut x = x.to_vec();
-    let mut over = over;
-    for bound in over.iter() {
-        let Some(original) = b.program().axes[bound].like else { continue };
-        let taken = over.contains(original) || x.iter().any(|&f| b.axes_of(f).contains(original));
-        if !taken {
-            x = x.iter().map(|&f| substitute(b, f, bound, original)).collect();
-            over = over.without(bound).with(original);
+/// A summed axis of `pair` and the one that can stand for it.
+fn removable(b: &Builder, factors: &[Value], over: AxisSet, (l, r): (AxisId, AxisId)) -> Option<(AxisId, AxisId)> {
+    let apart = factors.iter().all(|&f| !(b.axes_of(f).contains(l) && b.axes_of(f).contains(r)));
+    let (bound, free) = if over.contains(r) { (r, l) } else { (l, r) };
+    (apart && over.contains(bound)).then_some((bound, free))
+}
+
+impl Laws<'_> {
+    /// Factors with their one common mask taken off; `None` if there is none, or several.
+    fn unmask(&self, b: &Builder, x: &[Value]) -> Option<(Value, Vec<Value>)> {
+        let mut mask = None;
+        let mut factors = Vec::new();
+        for &f in x {
+            match masked(b, f) {
+                Some((m, _)) if mask.is_some_and(|n| n != m) => return None,
+                Some((m, inner)) => {
+                    mask = Some(m);
+                    factors.push(inner);
+                }
+                None => factors.push(f),
+            }
+        }
+        mask.filter(|_| self.may(b, "mask-out")).map(|m| (m, factors))
+    }
+
+    /// Products commute; one order lets equal ones meet.
+    fn sorted(&self, b: &Builder, factors: Vec<Value>) -> Vec<Value> {
+        let mut sorted = factors.clone();
+        sorted.sort_unstable();
+        if sorted == factors || self.may(b, "commute") { sorted } else { factors }
+    }
+
+    /// Sum over `over` of the product of `x`.
+    fn reduce(&self, b: &mut Builder, x: &[Value], over: AxisSet) -> Value {
+        let join = x.iter().fold(AxisSet::EMPTY, |all, &f| all | b.axes_of(f));
+        // A sum of equal numbers has other bits than their multiple.
+        let mut x = x.to_vec();
+        if self.is_exact() && !over.is_subset(join) {
+            x[0] = expand(b, x[0], over - join);
+        }
+        let Some((mask, factors)) = self.unmask(b, &x) else {
+            let (x, over) = self.canonical_bound(b, x, over);
+            let x = self.sorted(b, x);
+            return b.contract(&x, over);
+        };
+        let (mut factors, mut over) = (factors, over);
+        let mut equal = pairs(b.program(), mask).expect("a mask is made of deltas");
+        // sum over `bound` of delta(free, bound) f = f with `free` for `bound`, unless a factor depends on both.
+        while let Some((bound, free)) = equal.iter().find_map(|&pair| removable(b, &factors, over, pair)) {
+            if !self.may(b, "delta-sum") {
+                break;
+            }
+            factors = factors.iter().map(|&f| self.substitute(b, f, bound, free)).collect();
+            over = over.without(bound);
+            let now = |a: AxisId| if a == bound { free } else { a };
+            equal = equal.iter().map(|&(l, r)| (now(l), now(r))).filter(|(l, r)| l != r).collect();
+        }
+        let (inside, outside): (Vec<_>, Vec<_>) = equal.into_iter().partition(|&(l, r)| over.contains(l) || over.contains(r));
+        if let Some(mask) = conjunction(b, &inside) {
+            factors[0] = under(b, mask, factors[0]);
+        }
+        let (factors, over) = self.canonical_bound(b, factors, over);
+        let factors = self.sorted(b, factors);
+        let y = b.contract(&factors, over);
+        match conjunction(b, &outside) {
+            Some(mask) => under(b, mask, y),
+            None => y,
         }
     }
-    (x, over)
-}
 
-// ---- renaming
-
-/// `v` with `to` for `from`, pushed down to the leaves so that renamings meet and cancel. `v` does not depend on `to`.
-fn substitute(b: &mut Builder, v: Value, from: AxisId, to: AxisId) -> Value {
-    let mut done = HashMap::new();
-    push_down(b, v, from, to, &mut done)
-}
-
-fn push_down(b: &mut Builder, v: Value, from: AxisId, to: AxisId, done: &mut HashMap<Value, Value>) -> Value {
-    if !b.axes_of(v).contains(from) {
-        return v;
-    }
-    if let Some(&y) = done.get(&v) {
-        return y;
-    }
-    let node = b.program().node(v).clone();
-    // Everywhere else the operands go by the new name, and so does the op.
-    let again = |b: &mut Builder, done: &mut HashMap<Value, Value>| {
-        let args: Vec<Value> = node.args.iter().map(|&a| push_down(b, a, from, to, done)).collect();
-        b.op(rename_op(&node.op, &Renames::from([(from, to)])), &args)
-    };
-    let y = match &node.op {
-        Op::Rename(_) | Op::Input(_) | Op::Param(_) | Op::Normal(_) | Op::Seed(_) => renamed(b, v, &[(from, to)]),
-        // `to` is bound inside: stop here rather than capture it.
-        Op::Sum(over) | Op::Max(over) | Op::Contract(over) if over.contains(to) => renamed(b, v, &[(from, to)]),
-        Op::Window(_) | Op::Gather(_) | Op::StopGradient | Op::Activity(_) => renamed(b, v, &[(from, to)]),
-        Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Sum(_) | Op::Max(_) | Op::Contract(_) | Op::Select | Op::Cast(_) => again(b, done),
-        Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div | Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => {
-            again(b, done)
+    /// A summed axis that mirrors another goes by that one's name, where it is free: equal sums meet.
+    fn canonical_bound(&self, b: &mut Builder, x: Vec<Value>, over: AxisSet) -> (Vec<Value>, AxisSet) {
+        let mut x = x;
+        let mut over = over;
+        for bound in over.iter() {
+            let Some(original) = b.program().axes[bound].like else { continue };
+            let taken = over.contains(original) || x.iter().any(|&f| b.axes_of(f).contains(original));
+            if !taken && self.may(b, "bound-name") {
+                x = x.iter().map(|&f| self.substitute(b, f, bound, original)).collect();
+                over = over.without(bound).with(original);
+            }
         }
-        Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => again(b, done),
-    };
-    done.insert(v, y);
-    y
-}
+        (x, over)
+    }
 
-/// `rename[pairs](x)`, joined with a renaming that `x` is itself.
-fn renamed(b: &mut Builder, x: Value, pairs: &[(AxisId, AxisId)]) -> Value {
-    let Op::Rename(inner) = b.program().op(x).clone() else { return b.rename(x, pairs) };
-    let source = b.program().args(x)[0];
-    let step = |pairs: &[(AxisId, AxisId)], a: AxisId| pairs.iter().find(|p| p.0 == a).map_or(a, |p| p.1);
-    let joined: Vec<(AxisId, AxisId)> =
-        b.axes_of(source).iter().map(|a| (a, step(pairs, step(&inner, a)))).filter(|(a, c)| a != c).collect();
-    b.rename(source, &joined)
+    // ---- renaming
+
+    /// `v` with `to` for `from`, pushed down to the leaves so that renamings meet and cancel. `v` does not depend on `to`.
+    fn substitute(&self, b: &mut Builder, v: Value, from: AxisId, to: AxisId) -> Value {
+        let mut done = HashMap::new();
+        self.push_down(b, v, from, to, &mut done)
+    }
+
+    fn push_down(&self, b: &mut Builder, v: Value, from: AxisId, to: AxisId, done: &mut HashMap<Value, Value>) -> Value {
+        if !b.axes_of(v).contains(from) {
+            return v;
+        }
+        if let Some(&y) = done.get(&v) {
+            return y;
+        }
+        let node = b.program().node(v).clone();
+        let stop = match &node.op {
+            Op::Rename(_) | Op::Input(_) | Op::Param(_) | Op::Normal(_) | Op::Seed(_) => true,
+            // `to` is bound inside: stop here rather than capture it.
+            Op::Sum(over) | Op::Max(over) | Op::Contract(over) => over.contains(to),
+            Op::Window(_) | Op::Gather(_) | Op::StopGradient | Op::Activity(_) => true,
+            Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Select | Op::Cast(_) => false,
+            Op::Add | Op::Sub | Op::Mul | Op::Neg | Op::Div => false,
+            Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => false,
+            Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => false,
+        };
+        let y = if stop || !self.may(b, "rename-push") {
+            self.renamed(b, v, &[(from, to)])
+        } else {
+            // The operands go by the new name, and so does the op.
+            let args: Vec<Value> = node.args.iter().map(|&a| self.push_down(b, a, from, to, done)).collect();
+            b.op(rename_op(&node.op, &Renames::from([(from, to)])), &args)
+        };
+        done.insert(v, y);
+        y
+    }
+
+    /// `rename[pairs](x)`, joined with a renaming that `x` is itself.
+    fn renamed(&self, b: &mut Builder, x: Value, pairs: &[(AxisId, AxisId)]) -> Value {
+        let Op::Rename(inner) = b.program().op(x).clone() else { return b.rename(x, pairs) };
+        let source = b.program().args(x)[0];
+        if !self.may(b, "rename-join") {
+            return b.rename(x, pairs);
+        }
+        let step = |pairs: &[(AxisId, AxisId)], a: AxisId| pairs.iter().find(|p| p.0 == a).map_or(a, |p| p.1);
+        let joined: Vec<(AxisId, AxisId)> =
+            b.axes_of(source).iter().map(|a| (a, step(pairs, step(&inner, a)))).filter(|(a, c)| a != c).collect();
+        b.rename(source, &joined)
+    }
 }

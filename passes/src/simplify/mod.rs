@@ -3,11 +3,29 @@
 //! It knows no loss, layer, model or algorithm by name: only the algebra of values over named axes. What a rewrite may do to the numbers is
 //! decided by [`Rules`]. Budgets count nodes and iterations, never time, so the same program gives the same bytes.
 
+pub mod cost;
+pub mod emit;
+pub mod extract;
 pub mod fold;
+pub mod order;
+pub mod region;
+pub mod rules;
+pub mod saturate;
+pub mod solve;
+pub mod term;
+
+use std::collections::HashMap;
 
 use pushforward_ir::Program;
 
 use crate::algorithm::Options;
+use region::{Key, Region};
+use solve::Solution;
+
+pub use rules::{RULES, Rule};
+
+/// How often the whole is done again: what one part finds out (that a value does not depend on an axis, say) is news to others.
+const MOST_ROUNDS: usize = 4;
 
 /// Which arithmetic rewrites must keep to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,14 +57,13 @@ pub struct Settings {
     pub without: Vec<&'static str>,
 }
 
-/// A rewrite, as the flags name it.
-pub struct Rule {
-    pub name: &'static str,
-    /// Rules that are left out together, to see what they are worth.
-    pub family: &'static str,
+impl Settings {
+    /// Whether a rule may be used.
+    pub fn allows(&self, rule: &Rule) -> bool {
+        let arithmetic = self.rules == Rules::Relaxed || rule.arithmetic == Rules::Exact;
+        arithmetic && !self.without.contains(&rule.name)
+    }
 }
-
-pub const RULES: &[Rule] = &[];
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -87,8 +104,53 @@ pub fn run(program: &Program, options: &Options) -> Program {
 }
 
 pub fn run_reported(program: &Program, options: &Options) -> (Program, Report) {
-    if options.simplify.off {
-        return (program.clone(), Report::default());
+    let settings = &options.simplify;
+    let rules: Vec<&'static Rule> = RULES.iter().filter(|r| settings.allows(r) && r.is_searched()).collect();
+    let laws = fold::Laws::new(settings);
+    let mut report = Report::default();
+    let mut program = fold::run(program, &laws);
+    // While losses stand, derivatives are to come: they are taken of what was written.
+    if !rules.is_empty() && program.losses.is_empty() {
+        let mut solved: HashMap<Key, Solution> = HashMap::new();
+        for _ in 0..MOST_ROUNDS {
+            let next = fold::run(&round(&program, &laws, &rules, &mut solved, &mut report), &laws);
+            if next == program {
+                break;
+            }
+            program = next;
+        }
     }
-    (fold::run(program), Report::default())
+    report.fired = laws.fired().into_iter().map(|((rule, origin), count)| Fired { rule: RULES[rule].name, origin, count }).collect();
+    (program, report)
+}
+
+/// Every part through its e-graph once; equal parts are solved once.
+fn round(
+    program: &Program,
+    laws: &fold::Laws,
+    rules: &[&'static Rule],
+    solved: &mut HashMap<Key, Solution>,
+    report: &mut Report,
+) -> Program {
+    let regions = region::regions(program);
+    for region in &regions {
+        if !solved.contains_key(&region.key) {
+            let solution = solve::solve(&region.key, &program.axes, rules);
+            report.nodes += solution.nodes;
+            report.largest = report.largest.max(solution.nodes);
+            report.iterations = report.iterations.max(solution.iterations);
+            report.distinct += 1;
+            report.notes.extend(solution.capped.map(|cap| format!("the cap on {cap} ended a search")));
+            solved.insert(region.key.clone(), solution);
+        }
+    }
+    report.regions = report.regions.max(regions.len());
+    let parts: Vec<(Region, &Solution)> = regions
+        .into_iter()
+        .map(|r| {
+            let s = &solved[&r.key];
+            (r, s)
+        })
+        .collect();
+    emit::emit(program, laws, &parts)
 }

@@ -1,0 +1,211 @@
+//! Chooses one node for every class that the roots need: the cheapest graph that was found, shared work counted once. Starts from the
+//! program as it was written and from the cheapest trees, and improves both by single and by joint changes. Every tie has one answer. It
+//! never gives more than the program's own cost.
+
+use std::collections::HashMap;
+
+use egg::Id;
+
+use super::cost::{self, Cost};
+use super::term::{Graph, Term};
+
+/// Rounds of improvement; each ends when nothing gets cheaper.
+const MOST_ROUNDS: usize = 30;
+
+/// Users that may change together.
+const MOST_TOGETHER: usize = 8;
+
+/// One node of a class.
+struct Node {
+    term: Term,
+    args: Vec<usize>,
+    cost: Cost,
+}
+
+struct Classes {
+    nodes: Vec<Vec<Node>>,
+    roots: Vec<usize>,
+    ids: Vec<Id>,
+}
+
+/// The chosen nodes, arguments before users, with their classes.
+pub fn extract(graph: &Graph, roots: &[Id], written: &[(Id, Term)]) -> Vec<(Id, Term)> {
+    let classes = Classes::of(graph, roots);
+    let trees = classes.cheapest_trees();
+    let mut own = trees.clone();
+    for (id, term) in written {
+        let Some(class) = classes.ids.iter().position(|c| *c == graph.find(*id)) else { continue };
+        let term = Term::new(term.head.clone(), term.args.iter().map(|&a| graph.find(a)).collect());
+        if let Some(i) = classes.nodes[class].iter().position(|n| n.term == term) {
+            own[class] = i;
+        }
+    }
+    let improved = [own, trees].map(|start| classes.improve(start));
+    let [(own, own_cost), (trees, trees_cost)] = improved;
+    let best = match (own_cost, trees_cost) {
+        (Some(a), Some(b)) if b.less(a) => trees,
+        (None, _) => trees,
+        (Some(_), _) => own,
+    };
+    let order = classes.order(&best).expect("a choice that was priced has no cycle");
+    order.into_iter().map(|c| (classes.ids[c], classes.nodes[c][best[c]].term.clone())).collect()
+}
+
+impl Classes {
+    /// Every class that a root may need.
+    fn of(graph: &Graph, roots: &[Id]) -> Classes {
+        let mut index: HashMap<Id, usize> = HashMap::new();
+        let mut ids: Vec<Id> = Vec::new();
+        let mut place = |id: Id, ids: &mut Vec<Id>| {
+            *index.entry(id).or_insert_with(|| {
+                ids.push(id);
+                ids.len() - 1
+            })
+        };
+        let roots: Vec<usize> = roots.iter().map(|&r| place(graph.find(r), &mut ids)).collect();
+        let mut nodes = Vec::new();
+        while nodes.len() < ids.len() {
+            let id = ids[nodes.len()];
+            let mut terms: Vec<&Term> = graph[id].nodes.iter().collect();
+            terms.sort();
+            let all = terms.into_iter().filter_map(|term| {
+                let cost = cost::of(graph, id, term)?;
+                let args = term.args.iter().map(|&a| place(graph.find(a), &mut ids)).collect();
+                Some(Node { term: term.clone(), args, cost })
+            });
+            let all = all.collect();
+            nodes.push(all);
+        }
+        Classes { nodes, roots, ids }
+    }
+
+    /// The node of the cheapest tree of every class; there is always one, as the program is.
+    fn cheapest_trees(&self) -> Vec<usize> {
+        let mut best: Vec<Option<(f64, usize)>> = vec![None; self.nodes.len()];
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for (class, nodes) in self.nodes.iter().enumerate() {
+                for (i, node) in nodes.iter().enumerate() {
+                    let args: Option<f64> = node.args.iter().map(|&a| best[a].map(|b| b.0)).sum();
+                    let Some(args) = args else { continue };
+                    // A little for the node itself, so that no cycle of free ones is cheapest.
+                    let cost = args + node.cost.work + 1e-3;
+                    if best[class].is_none_or(|b| cost < b.0) {
+                        best[class] = Some((cost, i));
+                        changed = true;
+                    }
+                }
+            }
+        }
+        best.into_iter().map(|b| b.map_or(0, |b| b.1)).collect()
+    }
+
+    /// Classes that `choice` needs, arguments first; `None` if it goes in a circle.
+    fn order(&self, choice: &[usize]) -> Option<Vec<usize>> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum State {
+            New,
+            Open,
+            Done,
+        }
+        let mut state = vec![State::New; self.nodes.len()];
+        let mut order = Vec::new();
+        let mut stack: Vec<(usize, usize)> = Vec::new();
+        for &root in &self.roots {
+            if state[root] == State::New {
+                state[root] = State::Open;
+                stack.push((root, 0));
+            }
+            while let Some((class, next)) = stack.last_mut() {
+                let node = self.nodes[*class].get(choice[*class])?;
+                match node.args.get(*next) {
+                    Some(&arg) => {
+                        *next += 1;
+                        match state[arg] {
+                            State::New => {
+                                state[arg] = State::Open;
+                                stack.push((arg, 0));
+                            }
+                            State::Open => return None,
+                            State::Done => {}
+                        }
+                    }
+                    None => {
+                        state[*class] = State::Done;
+                        order.push(*class);
+                        stack.pop();
+                    }
+                }
+            }
+        }
+        Some(order)
+    }
+
+    fn price(&self, choice: &[usize]) -> Option<Cost> {
+        let order = self.order(choice)?;
+        Some(order.iter().fold(Cost::ZERO, |sum, &c| sum.plus(self.nodes[c][choice[c]].cost)))
+    }
+
+    fn improve(&self, start: Vec<usize>) -> (Vec<usize>, Option<Cost>) {
+        let mut choice = start;
+        let Some(mut cost) = self.price(&choice) else { return (choice, None) };
+        for _ in 0..MOST_ROUNDS {
+            let before = cost;
+            self.change_one(&mut choice, &mut cost);
+            self.change_together(&mut choice, &mut cost);
+            if cost == before {
+                break;
+            }
+        }
+        (choice, Some(cost))
+    }
+
+    /// Another node for one class at a time.
+    fn change_one(&self, choice: &mut [usize], cost: &mut Cost) {
+        for class in self.order(choice).unwrap_or_default() {
+            for i in 0..self.nodes[class].len() {
+                self.accept(&[(class, i)], choice, cost);
+            }
+        }
+    }
+
+    /// Several users change to one argument at once: what it costs is worth it for all of them only.
+    fn change_together(&self, choice: &mut [usize], cost: &mut Cost) {
+        let needed = self.order(choice).unwrap_or_default();
+        for target in 0..self.nodes.len() {
+            let uses = |class: usize, i: usize| self.nodes[class][i].args.contains(&target);
+            let users: Vec<(usize, usize)> = needed
+                .iter()
+                .filter(|&&c| !uses(c, choice[c]))
+                .filter_map(|&c| Some((c, (0..self.nodes[c].len()).filter(|&i| uses(c, i)).min_by(|&a, &b| self.cheaper(c, a, b))?)))
+                .take(MOST_TOGETHER)
+                .collect();
+            if users.len() < 2 {
+                continue;
+            }
+            self.accept(&users, choice, cost);
+            for (i, &a) in users.iter().enumerate() {
+                for &b in &users[i + 1..] {
+                    self.accept(&[a, b], choice, cost);
+                }
+            }
+        }
+    }
+
+    fn cheaper(&self, class: usize, a: usize, b: usize) -> std::cmp::Ordering {
+        self.nodes[class][a].cost.work.total_cmp(&self.nodes[class][b].cost.work)
+    }
+
+    fn accept(&self, changes: &[(usize, usize)], choice: &mut [usize], cost: &mut Cost) {
+        let before: Vec<(usize, usize)> = changes.iter().map(|&(c, _)| (c, choice[c])).collect();
+        if before == changes {
+            return;
+        }
+        changes.iter().for_each(|&(c, i)| choice[c] = i);
+        match self.price(choice) {
+            Some(new) if new.less(*cost) => *cost = new,
+            Some(_) | None => before.iter().for_each(|&(c, i)| choice[c] = i),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Cuts a program into the parts that go through one e-graph each. Values at which nothing can be gained by looking further are borders: what
+//! comes out of a nonlinear op, and products with a factor that already has all axes, behind which a contraction is done. Parts are connected
+//! otherwise. Equal parts have equal keys, whatever parameters they read, so a block that repeats is solved once. Nothing is rewritten here.
+
+use std::collections::HashMap;
+
+use pushforward_ir::op::Class;
+use pushforward_ir::{DType, Op, Program, Type, Value};
+
+/// A part of a program.
+pub struct Region {
+    /// Its values, operands first, in an order that does not depend on where the part stands.
+    pub nodes: Vec<Value>,
+    /// Values from outside, by first use.
+    pub leaves: Vec<Value>,
+    pub key: Key,
+}
+
+/// What makes two parts equal.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub nodes: Vec<(Op, Vec<Operand>)>,
+    pub leaves: Vec<Type>,
+    /// Nodes that are needed outside.
+    pub outputs: Vec<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operand {
+    Node(usize),
+    Leaf(usize),
+}
+
+/// The parts of `program` that have something to rewrite. Every value is in one at most, constants aside.
+pub fn regions(program: &Program) -> Vec<Region> {
+    let borders = borders(program);
+    let live = program.live();
+    let mut parts = Parts((0..program.nodes.len()).collect());
+    let mut used_by: Vec<Vec<Value>> = vec![Vec::new(); program.nodes.len()];
+    for v in program.values().filter(|v| live[v.0 as usize]) {
+        for &a in program.args(v) {
+            used_by[a.0 as usize].push(v);
+            if !borders[a.0 as usize] && !is_everywhere(program, a) {
+                parts.join(v.0 as usize, a.0 as usize);
+            }
+        }
+    }
+    let mut members: HashMap<usize, Vec<Value>> = HashMap::new();
+    let mut order = Vec::new();
+    for v in program.values().filter(|v| live[v.0 as usize] && inside(program, *v)) {
+        let part = parts.of(v.0 as usize);
+        let list = members.entry(part).or_default();
+        if list.is_empty() {
+            order.push(part);
+        }
+        list.push(v);
+    }
+    let is_output = |v: Value| program.outputs.iter().any(|o| o.value == v);
+    order
+        .into_iter()
+        .filter(|part| members[part].len() > 1)
+        .map(|part| {
+            let own = &members[&part];
+            let here = |v: Value| own.binary_search(&v).is_ok();
+            let outputs = own.iter().copied().filter(|&v| is_output(v) || used_by[v.0 as usize].iter().any(|&u| !here(u)));
+            region(program, &here, &outputs.collect::<Vec<_>>())
+        })
+        .collect()
+}
+
+/// Whether a value may be a node of a part: inputs are leaves, and conditions and numbers of positions take no part in the algebra.
+fn inside(program: &Program, v: Value) -> bool {
+    program.op(v).class() != Class::Leaf && program.ty(v).dtype.is_float()
+}
+
+/// Constants stand in every part that uses them.
+fn is_everywhere(program: &Program, v: Value) -> bool {
+    matches!(program.op(v), Op::Const(_))
+}
+
+fn region(program: &Program, here: &dyn Fn(Value) -> bool, outputs: &[Value]) -> Region {
+    let mut numbers: HashMap<Value, Operand> = HashMap::new();
+    let (mut nodes, mut leaves, mut terms) = (Vec::new(), Vec::new(), Vec::new());
+    for &root in outputs {
+        // Operands first, without recursion: parts can be deep.
+        let mut stack = vec![(root, false)];
+        while let Some((v, ready)) = stack.pop() {
+            if numbers.contains_key(&v) {
+                continue;
+            }
+            if !here(v) && !is_everywhere(program, v) {
+                numbers.insert(v, Operand::Leaf(leaves.len()));
+                leaves.push(v);
+            } else if ready {
+                let operands = program.args(v).iter().map(|a| numbers[a]).collect();
+                numbers.insert(v, Operand::Node(nodes.len()));
+                nodes.push(v);
+                terms.push((program.op(v).clone(), operands));
+            } else {
+                stack.push((v, true));
+                stack.extend(program.args(v).iter().rev().map(|&a| (a, false)));
+            }
+        }
+    }
+    let position = |v: &Value| match numbers[v] {
+        Operand::Node(i) | Operand::Leaf(i) => i,
+    };
+    let key =
+        Key { nodes: terms, leaves: leaves.iter().map(|&l| program.ty(l)).collect(), outputs: outputs.iter().map(position).collect() };
+    Region { nodes, leaves, key }
+}
+
+/// Values that join nothing.
+fn borders(program: &Program) -> Vec<bool> {
+    let mut border = vec![false; program.nodes.len()];
+    // Whether a sum stands between a value and the borders before it.
+    let mut summed = vec![false; program.nodes.len()];
+    for v in program.values() {
+        let at = v.0 as usize;
+        let args = program.args(v);
+        let any_summed = args.iter().any(|a| summed[a.0 as usize]);
+        let full = |f: Value| program.axes_of(f) == program.axes_of(v);
+        // A factor with all axes that no sum made, next to what a sum made.
+        let pinned = || args.iter().any(|&f| full(f) && !summed[f.0 as usize]) && any_summed;
+        border[at] = !program.ty(v).dtype.is_float()
+            || match program.op(v) {
+                Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => true,
+                Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) => true,
+                Op::Window(_) | Op::Gather(_) | Op::StopGradient | Op::Activity(_) => true,
+                Op::Cast(_) => program.ty(args[0]).dtype == DType::Bool,
+                Op::Rename(_) => border[args[0].0 as usize],
+                Op::Select => full(args[0]) && !is_delta(program, args[0]),
+                Op::Mul | Op::Div => pinned(),
+                Op::Add | Op::Sub | Op::Neg | Op::Sum(_) | Op::Contract(_) => false,
+                Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => true,
+            };
+        summed[at] = !border[at] && (any_summed || matches!(program.op(v), Op::Sum(_) | Op::Contract(_)));
+    }
+    border
+}
+
+/// A condition that only compares axes.
+fn is_delta(program: &Program, v: Value) -> bool {
+    match program.op(v) {
+        Op::Delta(_) => true,
+        Op::And | Op::Or | Op::Not => program.args(v).iter().all(|&a| is_delta(program, a)),
+        _ => false,
+    }
+}
+
+/// Which values belong together.
+struct Parts(Vec<usize>);
+
+impl Parts {
+    fn of(&mut self, i: usize) -> usize {
+        let mut root = i;
+        while self.0[root] != root {
+            root = self.0[root];
+        }
+        let mut at = i;
+        while self.0[at] != root {
+            at = std::mem::replace(&mut self.0[at], root);
+        }
+        root
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.of(a), self.of(b));
+        self.0[a.max(b)] = a.min(b);
+    }
+}

@@ -1,0 +1,103 @@
+//! One part of a program through one e-graph: loads it, runs the rules, chooses, and gives the chosen terms. It sees types and ops, no program.
+
+use egg::Id;
+use pushforward_ir::op::Number;
+use pushforward_ir::{Axes, DType, Op, Program};
+
+use super::extract;
+use super::region::{Key, Operand};
+use super::rules::Rule;
+use super::saturate::{Step, saturate};
+use super::term::{Coefficient, Graph, Head, Term, Typing};
+
+/// The cheapest form of a part that was found.
+#[derive(Clone)]
+pub struct Solution {
+    /// Arguments come first; they are positions in this list.
+    pub terms: Vec<Chosen>,
+    /// For each output of the part, its term.
+    pub outputs: Vec<usize>,
+    pub steps: Vec<Step>,
+    pub nodes: usize,
+    pub iterations: usize,
+    pub capped: Option<&'static str>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chosen {
+    pub head: Head,
+    pub args: Vec<usize>,
+    /// The node of the part that it is, if it is one.
+    pub node: Option<usize>,
+}
+
+pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
+    let float = key.leaves.iter().map(|t| t.dtype).find(|d| d.is_float()).unwrap_or(DType::F32);
+    let program = Program { axes: axes.clone(), ..Program::default() };
+    let mut graph = Graph::new(Typing { program, leaves: key.leaves.clone(), float });
+    let mut written = Vec::new();
+    let mut add = |graph: &mut Graph, head: Head, args: Vec<Id>| {
+        let term = Term::new(head, args);
+        let id = graph.add(term.clone());
+        written.push((id, term));
+        id
+    };
+    let leaves: Vec<Id> = (0..key.leaves.len() as u32).map(|i| add(&mut graph, Head::Leaf(i), Vec::new())).collect();
+    let mut ids: Vec<Id> = Vec::new();
+    for (op, operands) in &key.nodes {
+        let args: Vec<Id> = operands
+            .iter()
+            .map(|o| match *o {
+                Operand::Node(i) => ids[i],
+                Operand::Leaf(i) => leaves[i],
+            })
+            .collect();
+        let id = load(&mut graph, op, args, &mut add);
+        ids.push(id);
+    }
+    graph.rebuild();
+    let classes: Vec<Id> = ids.clone();
+    let outcome = saturate(&mut graph, rules, &classes);
+    let roots: Vec<Id> = key.outputs.iter().map(|&i| ids[i]).collect();
+    let chosen = extract::extract(&graph, &roots, &written);
+    let position = |id: Id| chosen.iter().position(|(c, _)| *c == graph.find(id)).expect("what is chosen is complete");
+    let node = |class: Id| ids.iter().position(|&id| graph.find(id) == class);
+    let terms = chosen
+        .iter()
+        .map(|(class, term)| Chosen { head: term.head.clone(), args: term.args.iter().map(|&a| position(a)).collect(), node: node(*class) })
+        .collect();
+    Solution {
+        terms,
+        outputs: roots.iter().map(|&r| position(r)).collect(),
+        steps: outcome.steps,
+        nodes: graph.total_size(),
+        iterations: outcome.iterations,
+        capped: outcome.capped,
+    }
+}
+
+/// An op of the IR as a term: sums and products are n-ary, numbers are coefficients.
+fn load(graph: &mut Graph, op: &Op, args: Vec<Id>, add: &mut dyn FnMut(&mut Graph, Head, Vec<Id>) -> Id) -> Id {
+    let number = |graph: &Graph, id: Id| graph[id].data.constant.map(Number::value);
+    let combine = |c: &[f64]| Head::Combine(c.iter().copied().map(Coefficient).collect());
+    match op {
+        Op::Add => add(graph, combine(&[1.0, 1.0]), args),
+        Op::Sub => add(graph, combine(&[1.0, -1.0]), args),
+        Op::Neg => add(graph, combine(&[-1.0]), args),
+        Op::Mul => match (number(graph, args[0]), number(graph, args[1])) {
+            (Some(c), _) => add(graph, combine(&[c]), vec![args[1]]),
+            (_, Some(c)) => add(graph, combine(&[c]), vec![args[0]]),
+            (None, None) => add(graph, Head::Product(pushforward_ir::AxisSet::EMPTY), args),
+        },
+        Op::Div => match number(graph, args[1]) {
+            Some(c) => add(graph, combine(&[1.0 / c]), vec![args[0]]),
+            None => {
+                let one = add(graph, Head::Op(Op::Const(Number::new(1.0, graph[args[1]].data.dtype))), Vec::new());
+                let inverse = add(graph, Head::Op(Op::Div), vec![one, args[1]]);
+                add(graph, Head::Product(pushforward_ir::AxisSet::EMPTY), vec![args[0], inverse])
+            }
+        },
+        Op::Sum(over) | Op::Contract(over) => add(graph, Head::Product(*over), args),
+        _ => add(graph, Head::Op(op.clone()), args),
+    }
+}
