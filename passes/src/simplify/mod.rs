@@ -111,13 +111,20 @@ pub fn run_reported(program: &Program, options: &Options) -> (Program, Report) {
     let mut program = fold::run(program, &laws);
     // While losses stand, derivatives are to come: they are taken of what was written.
     if !rules.is_empty() && program.losses.is_empty() {
-        let mut solved: HashMap<Key, Solution> = HashMap::new();
-        for _ in 0..MOST_ROUNDS {
-            let next = fold::run(&round(&program, &laws, &rules, &mut solved, &mut report), &laws);
-            if next == program {
+        let (early, late): (Vec<_>, Vec<_>) = rules.iter().partition(|r| !r.is_late());
+        let stages = [early, rules];
+        for (stage, rules) in stages.iter().enumerate() {
+            let mut solved: HashMap<Key, Solution> = HashMap::new();
+            for _ in 0..MOST_ROUNDS {
+                let next = fold::run(&round(&program, &laws, rules, &mut solved, &mut report), &laws);
+                if next == program {
+                    break;
+                }
+                program = next;
+            }
+            if stage == 0 && late.is_empty() {
                 break;
             }
-            program = next;
         }
     }
     report.fired = laws.fired().into_iter().map(|((rule, origin), count)| Fired { rule: RULES[rule].name, origin, count }).collect();

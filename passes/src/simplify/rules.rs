@@ -36,6 +36,11 @@ pub struct Equality {
 }
 
 impl Rule {
+    /// Whether it waits for the second round, when contractions have found their order.
+    pub fn is_late(&self) -> bool {
+        self.name == "affine"
+    }
+
     /// Whether the e-graph looks for it.
     pub fn is_searched(&self) -> bool {
         self.search.is_some()
@@ -76,6 +81,9 @@ const fn rule(
 
 /// Factors that one product may have: more are not flattened into it, so that finding their order stays cheap.
 const MOST_FACTORS: usize = 8;
+
+/// Factors of a product that takes part in distribution: larger ones are made of such.
+const MOST_DISTRIBUTED: usize = 3;
 
 /// Terms that one sum may have.
 const MOST_TERMS: usize = 8;
@@ -205,7 +213,7 @@ pub const RULES: &[Rule] = &[
         "flatten",
         "products",
         ["sum[A](x * sum[B](y * z))", "sum[A, B](x * y * z)"],
-        "x does not depend on B; if B is not empty, the inner sum depends on A",
+        "x does not depend on B; if B is not empty, the inner sum depends on A, or x on no axis that it has not",
         flatten,
         "Only the product of all factors at once shows which order is cheap.",
     ),
@@ -218,12 +226,28 @@ pub const RULES: &[Rule] = &[
         "Equal terms of a sum are one; those that cancel are none.",
     ),
     rule(
+        "coefficient",
+        "sums",
+        ["c * x + c * y", "c * (x + y)"],
+        "c is a number",
+        coefficient,
+        "Multiples of one sum are multiples of one value.",
+    ),
+    rule(
         "distribute",
         "sums",
         ["sum[A](x * (y + z))", "sum[A](x * y) + sum[A](x * z)"],
-        "y, z or a factor of one of them lacks an axis of A that the other has",
+        "y or z is a contraction, and one of them or a factor lacks an axis of A",
         distribute,
-        "What one term does not depend on need not be summed with it.",
+        "A contraction that stands in a sum can join the one around it, and take another order.",
+    ),
+    rule(
+        "affine",
+        "sums",
+        ["sum[A]((x - m) * w)", "sum[A](x * w) - m * sum[A](w)"],
+        "the result is smaller than x, m or a factor of it lacks an axis of A; from the second round on",
+        affine,
+        "The affine part of a norm goes behind a contraction that narrows: the norm itself is not written.",
     ),
     rule("factor", "sums", ["sum[A](x * y) + sum[A](x * z)", "sum[A](x * (y + z))"], "", factor, "A common factor is used once."),
     rule(
@@ -382,7 +406,9 @@ fn flatten(graph: &Graph, node: &Term) -> Vec<Equality> {
         for inner in &graph[f].nodes {
             let Some(bound) = over(inner) else { continue };
             let rest = without(&node.args, i);
-            let depends = bound.is_empty() || !(outer & axes(graph, f)).is_empty();
+            // A plain product takes a contraction in if its other factors only scale it.
+            let scales = outer.is_empty() && join(graph, &rest).is_subset(axes(graph, f));
+            let depends = bound.is_empty() || scales || !(outer & axes(graph, f)).is_empty();
             let captured = !(bound & (outer | join(graph, &rest))).is_empty();
             if !depends
                 || captured
@@ -445,7 +471,9 @@ fn merge(graph: &Graph, node: &Term) -> Vec<Equality> {
     for (i, &(a, x)) in outer.iter().enumerate() {
         for inner in &graph[x].nodes {
             let Some(inner_terms) = terms(inner) else { continue };
-            if inner.args.contains(&x) || outer.len() - 1 + inner_terms.len() > MOST_TERMS {
+            // Sums in sums stay apart unless something meets.
+            let meets = inner_terms.len() == 1 || inner.args.iter().any(|y| *y != x && node.args.contains(y));
+            if inner.args.contains(&x) || !meets || outer.len() - 1 + inner_terms.len() > MOST_TERMS {
                 continue;
             }
             let mut all: Vec<(f64, Id)> = outer.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, &t)| t).collect();
@@ -455,6 +483,17 @@ fn merge(graph: &Graph, node: &Term) -> Vec<Equality> {
         }
     }
     found
+}
+
+fn coefficient(_: &Graph, node: &Term) -> Vec<Equality> {
+    let Some(all) = terms(node).filter(|t| t.len() > 1) else { return Vec::new() };
+    // All minus signs come out with it, some do not.
+    let c = if all.iter().all(|t| t.0 < 0.0) { all[0].0 } else { all[0].0.abs() };
+    if c == 1.0 || all.iter().any(|t| t.0.abs() != c.abs()) {
+        return Vec::new();
+    }
+    let inner = combine(all.iter().map(|&(d, x)| (d / c, leaf(x))).collect());
+    vec![Equality { left: whole(node), right: Tree::Node(Head::Combine(vec![Coefficient(c)]), vec![inner]) }]
 }
 
 /// The sum of `terms`, equal ones merged; a number if nothing is left.
@@ -468,23 +507,52 @@ fn sum(graph: &Graph, terms: Vec<(f64, Id)>, like: Id) -> Tree {
     }
 }
 
+/// Where a term is itself a contraction, which then joins this one.
 fn distribute(graph: &Graph, node: &Term) -> Vec<Equality> {
-    let Some(over) = over(node).filter(|o| !o.is_empty()) else { return Vec::new() };
+    distributed(graph, node, |inner, rest| inner.args.iter().any(|&t| contracts(graph, t, rest)))
+}
+
+/// Where the sum is larger than the result: its terms need not be written.
+fn affine(graph: &Graph, node: &Term) -> Vec<Equality> {
+    let Some(over) = over(node).filter(|_| !contains_all(graph, node)) else { return Vec::new() };
+    let result = size(graph, join(graph, &node.args) - over);
+    distributed(graph, node, |inner, _| result < size(graph, join(graph, &inner.args)))
+}
+
+fn distributed(graph: &Graph, node: &Term, useful: impl Fn(&Term, &[Id]) -> bool) -> Vec<Equality> {
+    let Some(over) = over(node).filter(|o| !o.is_empty() && node.args.len() <= MOST_DISTRIBUTED) else { return Vec::new() };
     let mut found = Vec::new();
     for (i, &f) in node.args.iter().enumerate() {
         let summed = over & axes(graph, f);
+        let rest = without(&node.args, i);
         for inner in &graph[f].nodes {
             let Some(inner_terms) = terms(inner) else { continue };
-            if inner_terms.len() < 2 || inner.args.contains(&f) || !inner.args.iter().any(|&t| lacks(graph, t, summed)) {
+            let varied = inner.args.iter().any(|&t| lacks(graph, t, summed));
+            if inner_terms.len() < 2 || inner.args.contains(&f) || !varied || !useful(inner, &rest) {
                 continue;
             }
-            let rest = without(&node.args, i);
             let part = |t: Id| product(over, leaves(&[&rest[..], &[t]].concat()));
             let right = combine(inner_terms.iter().map(|&(c, t)| (c, part(t))).collect());
             found.push(Equality { left: opened(node, i, inner), right });
         }
     }
     found
+}
+
+/// Whether one factor has the axes of all: a reduction, and no contraction.
+fn contains_all(graph: &Graph, node: &Term) -> bool {
+    let join = join(graph, &node.args);
+    node.args.iter().any(|&f| join.is_subset(axes(graph, f)))
+}
+
+/// Whether a term is a contraction, and no factor of `rest` keeps it from joining theirs.
+fn contracts(graph: &Graph, term: Id, rest: &[Id]) -> bool {
+    let contraction = |n: &Term| n.args.len() > 1 && over(n).is_some_and(|o| !o.is_empty() && !pinned(graph, term, o, rest));
+    graph[term].nodes.iter().any(contraction)
+}
+
+fn size(graph: &Graph, axes: AxisSet) -> f64 {
+    super::cost::elements(graph, axes)
 }
 
 /// Whether a term, or a factor of it, does not depend on all of `summed`.
@@ -498,29 +566,49 @@ fn factor(graph: &Graph, node: &Term) -> Vec<Equality> {
     let mut found = Vec::new();
     for (i, &(a, x)) in all.iter().enumerate() {
         for (j, &(b, y)) in all.iter().enumerate().skip(i + 1) {
-            for (over, left, l) in products(graph, x) {
-                for (other, right, r) in products(graph, y) {
-                    let common = common(&left, &right);
-                    if over != other || common.is_empty() || common.iter().any(|id| graph[*id].data.constant.is_some()) {
-                        continue;
-                    }
-                    let rest = |all: &[Id]| match remove(all, &common) {
-                        rest if rest.is_empty() => number(1.0, graph, x),
-                        rest => product(AxisSet::EMPTY, leaves(&rest)),
-                    };
-                    let inner = combine(vec![(a, rest(&left)), (b, rest(&right))]);
-                    let together = product(over, [leaves(&common), vec![inner]].concat());
-                    let mut terms: Vec<(f64, Tree)> =
-                        all.iter().enumerate().filter(|(k, _)| *k != i && *k != j).map(|(_, &(c, t))| (c, leaf(t))).collect();
-                    terms.push((1.0, together));
-                    let mut args = leaves(&node.args);
-                    (args[i], args[j]) = (l.clone(), r);
-                    found.push(Equality { left: Tree::Node(node.head.clone(), args), right: combine(terms) });
-                }
+            for (over, common, l, r) in shared(graph, x, y) {
+                let rest = |all: &[Id]| match remove(all, &common) {
+                    rest if rest.is_empty() => number(1.0, graph, x),
+                    rest => product(AxisSet::EMPTY, leaves(&rest)),
+                };
+                let inner = combine(vec![(a, rest(&l.0)), (b, rest(&r.0))]);
+                let together = product(over, [leaves(&common), vec![inner]].concat());
+                let mut terms: Vec<(f64, Tree)> =
+                    all.iter().enumerate().filter(|(k, _)| *k != i && *k != j).map(|(_, &(c, t))| (c, leaf(t))).collect();
+                terms.push((1.0, together));
+                let mut args = leaves(&node.args);
+                (args[i], args[j]) = (l.1, r.1);
+                found.push(Equality { left: Tree::Node(node.head.clone(), args), right: combine(terms) });
             }
         }
     }
     found
+}
+
+/// Factors and the term that they are of.
+type Factors = (Vec<Id>, Tree);
+
+/// For every set of summed axes, the two products for `x` and `y` that share most: axes, common factors, both sides.
+fn shared(graph: &Graph, x: Id, y: Id) -> Vec<(AxisSet, Vec<Id>, Factors, Factors)> {
+    let mut best: Vec<(AxisSet, Vec<Id>, Factors, Factors)> = Vec::new();
+    for (over, left, l) in products(graph, x) {
+        for (other, right, r) in products(graph, y) {
+            let common = common(&left, &right);
+            if over != other || common.is_empty() || common.iter().any(|id| graph[*id].data.constant.is_some()) {
+                continue;
+            }
+            // The fewest factors are left to the sum; the first found where that is equal.
+            let left_over = |common: &[Id], l: &Factors, r: &Factors| l.0.len() + r.0.len() - 2 * common.len();
+            let (l, r) = ((left.clone(), l.clone()), (right, r));
+            let this = left_over(&common, &l, &r);
+            match best.iter_mut().find(|b| b.0 == over) {
+                Some(b) if this < left_over(&b.1, &b.2, &b.3) => *b = (over, common, l, r),
+                Some(_) => {}
+                None => best.push((over, common, l, r)),
+            }
+        }
+    }
+    best
 }
 
 /// All ways in which `id` is a product: axes, factors, and the term.

@@ -10,7 +10,7 @@ use super::rules::{Rule, Tree};
 use super::term::{Graph, Term};
 
 /// No region of a model comes near: the report says how far away they are.
-pub const MOST_NODES: usize = 20_000;
+pub const MOST_NODES: usize = 4_000;
 pub const MOST_ITERATIONS: usize = 40;
 
 /// An equality that joined two classes.
