@@ -62,9 +62,10 @@ pub fn of(graph: &Graph, class: Id, node: &Term) -> Option<Cost> {
                 (n, _) => (n > super::order::MOST_FACTORS).then(|| out.plus_flops(points * n as f64)),
             }
         }
+        Head::Combine(coefficients) if coefficients.is_empty() => None,
         Head::Combine(coefficients) => {
             let scaled: f64 = coefficients.iter().zip(&node.args).filter(|(c, _)| c.0.abs() != 1.0).map(|(_, &t)| scaling(graph, t)).sum();
-            let added = size(class) * (coefficients.len().max(1) - 1) as f64;
+            let added = size(class) * (coefficients.len() - 1) as f64;
             let negated = if coefficients.iter().all(|c| c.0 < 0.0) { size(class) } else { 0.0 };
             Some(if coefficients.len() == 1 {
                 Cost { work: 0.0, ..out }.plus_flops(scaled + negated)

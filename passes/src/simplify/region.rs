@@ -21,6 +21,8 @@ pub struct Region {
 pub struct Key {
     pub nodes: Vec<(Op, Vec<Operand>)>,
     pub leaves: Vec<Type>,
+    /// Of all nodes.
+    pub float: DType,
     /// Nodes that are needed outside.
     pub outputs: Vec<usize>,
 }
@@ -68,9 +70,11 @@ pub fn regions(program: &Program) -> Vec<Region> {
         .collect()
 }
 
-/// Whether a value may be a node of a part: inputs are leaves, and conditions and numbers of positions take no part in the algebra.
+/// Whether a value may be a node of a part: inputs are leaves; conditions, numbers of positions and changes of precision take no part in the
+/// algebra.
 fn inside(program: &Program, v: Value) -> bool {
-    program.op(v).class() != Class::Leaf && program.ty(v).dtype.is_float()
+    let narrowed = matches!(program.op(v), Op::Cast(_)) && program.ty(program.args(v)[0]).dtype.is_float();
+    program.op(v).class() != Class::Leaf && program.ty(v).dtype.is_float() && !narrowed
 }
 
 /// Constants stand in every part that uses them.
@@ -105,8 +109,12 @@ fn region(program: &Program, here: &dyn Fn(Value) -> bool, outputs: &[Value]) ->
     let position = |v: &Value| match numbers[v] {
         Operand::Node(i) | Operand::Leaf(i) => i,
     };
-    let key =
-        Key { nodes: terms, leaves: leaves.iter().map(|&l| program.ty(l)).collect(), outputs: outputs.iter().map(position).collect() };
+    let key = Key {
+        nodes: terms,
+        leaves: leaves.iter().map(|&l| program.ty(l)).collect(),
+        float: program.ty(outputs[0]).dtype,
+        outputs: outputs.iter().map(position).collect(),
+    };
     Region { nodes, leaves, key }
 }
 
@@ -127,7 +135,7 @@ fn borders(program: &Program) -> Vec<bool> {
                 Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => true,
                 Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) => true,
                 Op::Window(_) | Op::Gather(_) | Op::StopGradient | Op::Activity(_) => true,
-                Op::Cast(_) => program.ty(args[0]).dtype == DType::Bool,
+                Op::Cast(_) => true,
                 Op::Rename(_) => border[args[0].0 as usize],
                 Op::Select => full(args[0]) && !is_delta(program, args[0]),
                 Op::Mul | Op::Div => pinned(),

@@ -459,6 +459,10 @@ fn mask_twice(graph: &Graph, node: &Term) -> Vec<Equality> {
 
 fn merge(graph: &Graph, node: &Term) -> Vec<Equality> {
     let Some(outer) = terms(node) else { return Vec::new() };
+    if outer.is_empty() {
+        let zero = Number::new(0.0, graph.analysis.float);
+        return vec![Equality { left: whole(node), right: Tree::Node(Head::Op(Op::Const(zero)), Vec::new()) }];
+    }
     if let [(c, x)] = outer[..] {
         if c == 1.0 {
             return vec![Equality { left: whole(node), right: leaf(x) }];

@@ -2,7 +2,7 @@
 
 use egg::Id;
 use pushforward_ir::op::Number;
-use pushforward_ir::{Axes, DType, Op, Program};
+use pushforward_ir::{Axes, Op, Program};
 
 use super::extract;
 use super::region::{Key, Operand};
@@ -32,9 +32,8 @@ pub struct Chosen {
 }
 
 pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
-    let float = key.leaves.iter().map(|t| t.dtype).find(|d| d.is_float()).unwrap_or(DType::F32);
     let program = Program { axes: axes.clone(), ..Program::default() };
-    let mut graph = Graph::new(Typing { program, leaves: key.leaves.clone(), float });
+    let mut graph = Graph::new(Typing { program, leaves: key.leaves.clone(), float: key.float });
     let mut written = Vec::new();
     let mut add = |graph: &mut Graph, head: Head, args: Vec<Id>| {
         let term = Term::new(head, args);
