@@ -21,7 +21,7 @@ use crate::support::{LOCALMIXER, Random, SMALL_MIXER, evaluated, inlined, passed
 const BATCH: usize = 3;
 
 /// Rules that simplify keeps to.
-const RULES: &[Rules] = &[Rules::Relaxed];
+const RULES: &[Rules] = &Rules::ALL;
 
 /// What the passes of a test came to, by name and arithmetic.
 #[derive(Default)]

@@ -217,12 +217,28 @@ impl Terms<'_> {
     }
 }
 
+/// Of what `v` is the inverse.
+fn inverse(b: &Builder, v: Value) -> Option<Value> {
+    match (b.program().op(v), b.program().args(v)) {
+        (Op::Div, &[one, y]) => matches!(b.program().op(one), Op::Const(n) if n.value() == 1.0).then_some(y),
+        _ => None,
+    }
+}
+
 /// A product; with a mask for a factor it is a selection.
 fn product(b: &mut Builder, args: &[Value], over: AxisSet) -> Value {
     let mask = |b: &Builder, v: Value| match (b.program().op(v), b.program().args(v)) {
         (Op::Cast(_), &[condition]) => (b.ty(condition).dtype == DType::Bool).then_some(condition),
         _ => None,
     };
+    // A quotient stays one: the inverse of a small number may have no number.
+    if let ([x, y], true) = (args, over.is_empty()) {
+        for (&x, &y) in [(x, y), (y, x)] {
+            if let Some(divisor) = inverse(b, y).filter(|_| inverse(b, x).is_none()) {
+                return b.op(Op::Div, &[x, divisor]);
+            }
+        }
+    }
     let masked = args.iter().position(|&v| mask(b, v).is_some()).filter(|_| args.len() > 1);
     let Some(at) = masked else { return b.contract(args, over) };
     let condition = mask(b, args[at]).expect("it is a mask");

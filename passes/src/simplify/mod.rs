@@ -105,6 +105,9 @@ pub fn run(program: &Program, options: &Options) -> Program {
 
 pub fn run_reported(program: &Program, options: &Options) -> (Program, Report) {
     let settings = &options.simplify;
+    if settings.off {
+        return (program.clone(), Report::default());
+    }
     let rules: Vec<&'static Rule> = RULES.iter().filter(|r| settings.allows(r) && r.is_searched()).collect();
     let laws = fold::Laws::new(settings);
     let mut report = Report::default();

@@ -17,7 +17,8 @@ pub const MOST_FACTORS: usize = 8;
 /// `node` in its cheapest orders: class, node, nested products.
 pub fn orders(graph: &Graph, class: Id, node: &Term, written: &[Id]) -> Vec<(Id, Tree, Tree)> {
     let Head::Product(over) = node.head else { return Vec::new() };
-    if !(2..=MOST_FACTORS).contains(&node.args.len()) {
+    // Sizes of absent axes leave a product first, by the rule `unit`.
+    if !(2..=MOST_FACTORS).contains(&node.args.len()) || !over.is_subset(join(graph, &node.args)) {
         return Vec::new();
     }
     let known = |product: &Term| graph.lookup(product.clone()).filter(|id| written.contains(id));
