@@ -360,6 +360,10 @@ impl Laws<'_> {
     fn sorted(&self, b: &Builder, factors: Vec<Value>) -> Vec<Value> {
         let mut sorted = factors.clone();
         sorted.sort_unstable();
+        // Three factors are rounded twice, in their order.
+        if self.is_exact() && factors.len() > 2 {
+            return factors;
+        }
         if sorted == factors || self.may(b, "commute") { sorted } else { factors }
     }
 
@@ -368,6 +372,10 @@ impl Laws<'_> {
         let join = x.iter().fold(AxisSet::EMPTY, |all, &f| all | b.axes_of(f));
         // A sum of equal numbers has other bits than their multiple.
         let mut x = x.to_vec();
+        if self.is_exact() && over.is_empty() && b.ty(x[0]).dtype.is_float() {
+            // A sum begins with 0: it has no -0.
+            return b.op(Op::Contract(over), &x);
+        }
         if self.is_exact() && !over.is_subset(join) {
             x[0] = expand(b, x[0], over - join);
         }
@@ -405,6 +413,10 @@ impl Laws<'_> {
     fn canonical_bound(&self, b: &mut Builder, x: Vec<Value>, over: AxisSet) -> (Vec<Value>, AxisSet) {
         let mut x = x;
         let mut over = over;
+        // The order of axes is the order of a sum.
+        if self.is_exact() && over.len() > 1 {
+            return (x, over);
+        }
         for bound in over.iter() {
             let Some(original) = b.program().axes[bound].like else { continue };
             let taken = over.contains(original) || x.iter().any(|&f| b.axes_of(f).contains(original));
