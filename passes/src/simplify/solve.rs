@@ -58,7 +58,6 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
     let classes: Vec<Id> = ids.clone();
     let outcome = saturate(&mut graph, rules, &classes);
     let roots: Vec<Id> = key.outputs.iter().map(|&i| ids[i]).collect();
-    if std::env::var("DBG").is_ok() { dump(&graph, &roots); let mut m = std::collections::BTreeMap::new(); for st in &outcome.steps { *m.entry(st.rule).or_insert(0) += 1; } eprintln!("== steps {m:?} iter {}", outcome.iterations); }
     let chosen = extract::extract(&graph, &roots, &written);
     let position = |id: Id| chosen.iter().position(|(c, _)| *c == graph.find(id)).expect("what is chosen is complete");
     let node = |class: Id| ids.iter().position(|&id| graph.find(id) == class);
@@ -99,20 +98,5 @@ fn load(graph: &mut Graph, op: &Op, args: Vec<Id>, add: &mut dyn FnMut(&mut Grap
         },
         Op::Sum(over) | Op::Contract(over) => add(graph, Head::Product(*over), args),
         _ => add(graph, Head::Op(op.clone()), args),
-    }
-}
-
-fn dump(graph: &Graph, roots: &[Id]) {
-    eprintln!("== graph {} roots {:?}", graph.total_size(), roots.iter().map(|r| graph.find(*r)).collect::<Vec<_>>());
-    let ax = &graph.analysis.program.axes;
-    let mut cs: Vec<_> = graph.classes().collect();
-    cs.sort_by_key(|c| c.id);
-    for c in cs {
-        eprintln!("{} [{}]", c.id, ax.show(c.data.axes));
-        for n in &c.nodes {
-            let a: Vec<String> = n.args.iter().map(|i| i.to_string()).collect();
-            let h = match &n.head { Head::Product(o) => format!("prod[{}]", ax.show(*o)), Head::Combine(c) => format!("lin{:?}", c.iter().map(|c| c.0).collect::<Vec<_>>()), h => format!("{h:?}") };
-            eprintln!("    {h} {}   {:?}", a.join(" "), super::cost::of(graph, c.id, n).map(|c| c.work));
-        }
     }
 }

@@ -14,7 +14,7 @@ use crate::table::Arithmetic;
 /// A program's results on some numbers.
 pub struct Runs {
     pub results: Vec<Tensor>,
-    /// Whether infinity or NaN went into a result or stands in it.
+    /// Whether infinity, NaN or the quotient by a number without an inverse went into a result or stands in it.
     pub infinite: Vec<bool>,
     /// The most that moved roundings moved an element.
     pub noise: Vec<f64>,
@@ -35,9 +35,11 @@ pub fn runs(arithmetic: Arithmetic) -> u64 {
 
 pub fn run(program: &Program, inputs: &Inputs, values: &[Value], seed: u64) -> Result<Runs, EvalError> {
     let mut infinite = vec![false; program.nodes.len()];
-    let results = eval::run_values_by(program, inputs, values, &mut |v, _, y| {
+    let results = eval::run_values_by(program, inputs, values, &mut |v, x, y| {
         let inherits = program.args(v).iter().any(|a| infinite[a.0 as usize]);
-        infinite[v.0 as usize] = inherits || y.data.iter().any(|y| !y.is_finite());
+        // A quotient is a product with an inverse: where that overflows, as for denormal numbers, the algebra ends.
+        let inverts = *program.op(v) == Op::Div && x[1].data.iter().any(|d| !d.recip().is_finite());
+        infinite[v.0 as usize] = inherits || inverts || y.data.iter().any(|y| !y.is_finite());
         y
     })?;
     let mut spread = vec![0.0f64; values.len()];
