@@ -161,11 +161,12 @@ impl Laws<'_> {
     }
 
     fn sum_of_two(&self, b: &mut Builder, op: &Op, x: &[Value]) -> Value {
-        if let (Some((m, l)), Some((n, r))) = (masked(b, x[0]), masked(b, x[1])) {
-            if m == n && self.may(b, "mask-out") {
-                let y = b.op(op.clone(), &[l, r]);
-                return under(b, m, y);
-            }
+        if let (Some((m, l)), Some((n, r))) = (masked(b, x[0]), masked(b, x[1]))
+            && m == n
+            && self.may(b, "mask-out")
+        {
+            let y = b.op(op.clone(), &[l, r]);
+            return under(b, m, y);
         }
         // 1 - cast(m) is 0 where m holds.
         let cases = |b: &Builder, v: Value| cases(b, v).or_else(|| indicator(b, v));
@@ -192,11 +193,11 @@ impl Laws<'_> {
     }
 
     fn product(&self, b: &mut Builder, x: &[Value]) -> Value {
-        if let (Some(l), Some(r)) = (indicator(b, x[0]), indicator(b, x[1])) {
-            if self.may(b, "mask-factor") {
-                let both = if l.mask == r.mask { l.mask } else { b.op(Op::And, &[l.mask.min(r.mask), l.mask.max(r.mask)]) };
-                return b.op(b.program().op(x[0]).clone(), &[both]);
-            }
+        if let (Some(l), Some(r)) = (indicator(b, x[0]), indicator(b, x[1]))
+            && self.may(b, "mask-factor")
+        {
+            let both = if l.mask == r.mask { l.mask } else { b.op(Op::And, &[l.mask.min(r.mask), l.mask.max(r.mask)]) };
+            return b.op(b.program().op(x[0]).clone(), &[both]);
         }
         for (i, &f) in x.iter().enumerate() {
             let other = x[1 - i];

@@ -213,7 +213,7 @@ pub const RULES: &[Rule] = &[
         "flatten",
         "products",
         ["sum[A](x * sum[B](y * z))", "sum[A, B](x * y * z)"],
-        "x does not depend on B; if B is not empty, the inner sum depends on A, or x on no axis that it has not; one inverse at most",
+        "x does not depend on B; if B is not empty, the inner sum depends on A, or x on no axis that it has not",
         flatten,
         "Only the product of all factors at once shows which order is cheap.",
     ),
@@ -423,11 +423,6 @@ fn flatten(graph: &Graph, node: &Term) -> Vec<Equality> {
         }
     }
     found
-}
-
-/// Whether `id` is 1 / x.
-fn is_inverse(graph: &Graph, id: Id) -> bool {
-    graph[id].nodes.iter().any(|n| n.head == Head::Op(Op::Div))
 }
 
 /// Whether another factor has all axes of the contraction `f`: then no order is cheaper than contracting first.
