@@ -18,6 +18,7 @@
 
 mod derivatives;
 mod equivalence;
+mod flops;
 mod fusion;
 mod generality;
 mod graphs;
