@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use pushforward_ir::axis::AxisId;
+use pushforward_ir::op::Class;
 use pushforward_ir::program::{Loss, rebuild};
 use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
@@ -456,7 +457,7 @@ impl Laws<'_> {
             Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => false,
         };
         let y = if stop || !self.may(b, "rename-push") {
-            self.renamed(b, v, &[(from, to)])
+            self.joined(b, v, &[(from, to)])
         } else {
             // The operands go by the new name, and so does the op.
             let args: Vec<Value> = node.args.iter().map(|&a| self.push_down(b, a, from, to, done)).collect();
@@ -466,8 +467,19 @@ impl Laws<'_> {
         y
     }
 
-    /// `rename[pairs](x)`, joined with a renaming that `x` is itself.
+    /// `rename[pairs](x)`. What goes by a mirror's name and is given the original's could have had it from the start.
     fn renamed(&self, b: &mut Builder, x: Value, pairs: &[(AxisId, AxisId)]) -> Value {
+        let named: Vec<_> = pairs.iter().copied().filter(|(from, _)| b.axes_of(x).contains(*from)).collect();
+        let back = |&(from, to): &(AxisId, AxisId)| b.program().axes[from].like == Some(to) && !b.axes_of(x).contains(to);
+        let computed = !matches!(b.program().op(x).class(), Class::Leaf | Class::Rename);
+        if computed && !named.is_empty() && named.iter().all(back) && self.may(b, "rename-push") {
+            return named.iter().fold(x, |x, &(from, to)| self.substitute(b, x, from, to));
+        }
+        self.joined(b, x, pairs)
+    }
+
+    /// `rename[pairs](x)`, joined with a renaming that `x` is itself.
+    fn joined(&self, b: &mut Builder, x: Value, pairs: &[(AxisId, AxisId)]) -> Value {
         let Op::Rename(inner) = b.program().op(x).clone() else { return b.rename(x, pairs) };
         let source = b.program().args(x)[0];
         if !self.may(b, "rename-join") {

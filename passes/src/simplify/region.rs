@@ -128,8 +128,8 @@ fn borders(program: &Program) -> Vec<bool> {
         let args = program.args(v);
         let any_summed = args.iter().any(|a| summed[a.0 as usize]);
         let full = |f: Value| program.axes_of(f) == program.axes_of(v);
-        // A factor with all axes that no sum made, next to what a sum made.
-        let pinned = || args.iter().any(|&f| full(f) && !summed[f.0 as usize]) && any_summed;
+        // A factor with all axes that no sum made, next to one that a sum made: nothing can join that sum from outside.
+        let pinned = || [false, true].iter().all(|&made| args.iter().any(|&f| full(f) && summed[f.0 as usize] == made));
         border[at] = !program.ty(v).dtype.is_float()
             || match program.op(v) {
                 Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => true,
