@@ -381,6 +381,9 @@ impl Laws<'_> {
         if self.is_exact() && !over.is_subset(join) {
             x[0] = expand(b, x[0], over - join);
         }
+        if let Some(y) = self.complement(b, &x, over) {
+            return y;
+        }
         let Some((mask, factors)) = self.unmask(b, &x) else {
             let (x, over) = self.canonical_bound(b, x, over);
             let x = self.sorted(b, x);
@@ -409,6 +412,25 @@ impl Laws<'_> {
             Some(mask) => under(b, mask, y),
             None => y,
         }
+    }
+
+    /// The sum of all but what a factor's mask leaves out: of all, less that.
+    fn complement(&self, b: &mut Builder, x: &[Value], over: AxisSet) -> Option<Value> {
+        let left_out = |b: &Builder, v: Value| match (b.program().op(v), b.program().args(v)) {
+            (Op::Select, &[mask, zero, y]) if is_zero(b, zero) => Some((mask, y, pairs(b.program(), mask)?)),
+            _ => None,
+        };
+        let (i, (mask, y, pairs)) = x.iter().enumerate().find_map(|(i, &f)| Some((i, left_out(b, f)?)))?;
+        let mut all = x.to_vec();
+        all[i] = y;
+        let one = pairs.iter().all(|&pair| removable(b, &all, over, pair).is_some());
+        if !one || !self.may(b, "mask-complement") {
+            return None;
+        }
+        let mut some = all.clone();
+        some[i] = under(b, mask, y);
+        let (all, some) = (self.reduce(b, &all, over), self.reduce(b, &some, over));
+        Some(b.op(Op::Sub, &[all, some]))
     }
 
     /// A summed axis that mirrors another goes by that one's name, where it is free: equal sums meet.

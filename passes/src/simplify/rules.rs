@@ -193,6 +193,14 @@ pub const RULES: &[Rule] = &[
         Rules::Relaxed,
         "A sum with one term that is not zero is that term.",
     ),
+    construction(
+        "mask-complement",
+        "masks",
+        ["sum[B](select(delta(A, B), 0, x(B)))", "sum[B](x(B)) - x(A)"],
+        "x does not depend on A",
+        Rules::Relaxed,
+        "All but one are all less one.",
+    ),
     rule(
         "unit",
         "products",
@@ -254,7 +262,7 @@ pub const RULES: &[Rule] = &[
         "mask-product",
         "products",
         ["select(m, x, 0)", "cast(m) * x"],
-        "",
+        "likewise select(m, 0, x) is cast(!m) * x",
         mask_product,
         "As a factor a mask takes part in the order of a contraction.",
     ),
@@ -431,13 +439,17 @@ fn pinned(graph: &Graph, f: Id, bound: AxisSet, rest: &[Id]) -> bool {
 }
 
 fn mask_product(graph: &Graph, node: &Term) -> Vec<Equality> {
-    match (&node.head, &node.args[..]) {
-        (Head::Op(Op::Select), &[mask, x, zero]) if is_zero(graph, zero) && graph[x].data.dtype.is_float() => {
-            let indicator = Tree::Node(Head::Op(Op::Cast(graph[x].data.dtype)), vec![leaf(mask)]);
-            vec![Equality { left: whole(node), right: product(AxisSet::EMPTY, vec![indicator, leaf(x)]) }]
-        }
-        _ => Vec::new(),
+    let (Head::Op(Op::Select), &[mask, yes, no]) = (&node.head, &node.args[..]) else { return Vec::new() };
+    if !graph[yes].data.dtype.is_float() {
+        return Vec::new();
     }
+    let (condition, x) = match (is_zero(graph, yes), is_zero(graph, no)) {
+        (false, true) => (leaf(mask), yes),
+        (true, false) => (Tree::Node(Head::Op(Op::Not), vec![leaf(mask)]), no),
+        (true, true) | (false, false) => return Vec::new(),
+    };
+    let indicator = Tree::Node(Head::Op(Op::Cast(graph[x].data.dtype)), vec![condition]);
+    vec![Equality { left: whole(node), right: product(AxisSet::EMPTY, vec![indicator, leaf(x)]) }]
 }
 
 /// Whether `id` is 0 or 1 everywhere.
