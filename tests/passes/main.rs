@@ -18,7 +18,6 @@
 
 mod derivatives;
 mod equivalence;
-mod flops;
 mod fusion;
 mod generality;
 mod graphs;

@@ -367,6 +367,13 @@ pub fn join(graph: &Graph, ids: &[Id]) -> AxisSet {
     ids.iter().fold(AxisSet::EMPTY, |all, &id| all | axes(graph, id))
 }
 
+/// Whether no argument is a number or a multiple: `unit`, `scale-out` and `merge` give every node such a form, and only that takes part in
+/// other rules, or scaled copies would multiply what there is to try.
+fn is_normal(graph: &Graph, node: &Term) -> bool {
+    let multiple = |n: &Term| matches!(&n.head, Head::Combine(c) if c.len() == 1);
+    node.args.iter().all(|&id| graph[id].data.constant.is_none() && !graph[id].nodes.iter().any(multiple))
+}
+
 fn without(args: &[Id], i: usize) -> Vec<Id> {
     args.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, &id)| id).collect()
 }
@@ -408,11 +415,11 @@ fn scale_out(graph: &Graph, node: &Term) -> Vec<Equality> {
 }
 
 fn flatten(graph: &Graph, node: &Term) -> Vec<Equality> {
-    let Some(outer) = over(node) else { return Vec::new() };
+    let Some(outer) = over(node).filter(|_| is_normal(graph, node)) else { return Vec::new() };
     let mut found = Vec::new();
     for (i, &f) in node.args.iter().enumerate() {
         for inner in &graph[f].nodes {
-            let Some(bound) = over(inner) else { continue };
+            let Some(bound) = over(inner).filter(|_| is_normal(graph, inner)) else { continue };
             let rest = without(&node.args, i);
             // A plain product takes a contraction in if its other factors only scale it.
             let scales = outer.is_empty() && join(graph, &rest).is_subset(axes(graph, f));
@@ -486,7 +493,9 @@ fn merge(graph: &Graph, node: &Term) -> Vec<Equality> {
     let mut found = Vec::new();
     for (i, &(a, x)) in outer.iter().enumerate() {
         for inner in &graph[x].nodes {
-            let Some(inner_terms) = terms(inner) else { continue };
+            let Some(inner_terms) = terms(inner).filter(|t| t.len() == 1 || is_normal(graph, node) && is_normal(graph, inner)) else {
+                continue;
+            };
             // Sums in sums stay apart unless something meets.
             let meets = inner_terms.len() == 1 || inner.args.iter().any(|y| *y != x && node.args.contains(y));
             if inner.args.contains(&x) || !meets || outer.len() - 1 + inner_terms.len() > MOST_TERMS {
@@ -536,13 +545,14 @@ fn affine(graph: &Graph, node: &Term) -> Vec<Equality> {
 }
 
 fn distributed(graph: &Graph, node: &Term, useful: impl Fn(&Term, &[Id]) -> bool) -> Vec<Equality> {
-    let Some(over) = over(node).filter(|o| !o.is_empty() && node.args.len() <= MOST_DISTRIBUTED) else { return Vec::new() };
+    let takes_part = |o: &AxisSet| !o.is_empty() && node.args.len() <= MOST_DISTRIBUTED && is_normal(graph, node);
+    let Some(over) = over(node).filter(takes_part) else { return Vec::new() };
     let mut found = Vec::new();
     for (i, &f) in node.args.iter().enumerate() {
         let summed = over & axes(graph, f);
         let rest = without(&node.args, i);
         for inner in &graph[f].nodes {
-            let Some(inner_terms) = terms(inner) else { continue };
+            let Some(inner_terms) = terms(inner).filter(|_| is_normal(graph, inner)) else { continue };
             let varied = inner.args.iter().any(|&t| lacks(graph, t, summed));
             if inner_terms.len() < 2 || inner.args.contains(&f) || !varied || !useful(inner, &rest) {
                 continue;
@@ -578,7 +588,7 @@ fn lacks(graph: &Graph, term: Id, summed: AxisSet) -> bool {
 }
 
 fn factor(graph: &Graph, node: &Term) -> Vec<Equality> {
-    let Some(all) = terms(node) else { return Vec::new() };
+    let Some(all) = terms(node).filter(|_| is_normal(graph, node)) else { return Vec::new() };
     let mut found = Vec::new();
     for (i, &(a, x)) in all.iter().enumerate() {
         for (j, &(b, y)) in all.iter().enumerate().skip(i + 1) {
@@ -630,7 +640,7 @@ fn shared(graph: &Graph, x: Id, y: Id) -> Vec<(AxisSet, Vec<Id>, Factors, Factor
 /// All ways in which `id` is a product: axes, factors, and the term.
 fn products(graph: &Graph, id: Id) -> Vec<(AxisSet, Vec<Id>, Tree)> {
     let alone = (AxisSet::EMPTY, vec![id], leaf(id));
-    let written = graph[id].nodes.iter().filter_map(|n| Some((over(n)?, n.args.clone(), whole(n))));
+    let written = graph[id].nodes.iter().filter(|n| is_normal(graph, n)).filter_map(|n| Some((over(n)?, n.args.clone(), whole(n))));
     std::iter::once(alone).chain(written).collect()
 }
 

@@ -57,7 +57,6 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
     graph.rebuild();
     let classes: Vec<Id> = ids.clone();
     let outcome = saturate(&mut graph, rules, &classes);
-    if graph.total_size() > 1500 { let mut m = std::collections::BTreeMap::new(); for st in &outcome.steps { *m.entry(st.rule).or_insert(0) += 1; } eprintln!("== {} steps {m:?} iter {}", graph.total_size(), outcome.iterations); }
     let roots: Vec<Id> = key.outputs.iter().map(|&i| ids[i]).collect();
     let chosen = extract::extract(&graph, &roots, &written);
     let position = |id: Id| chosen.iter().position(|(c, _)| *c == graph.find(id)).expect("what is chosen is complete");
