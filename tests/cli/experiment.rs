@@ -68,6 +68,10 @@ fn ablation_leaves_out_one_thing_at_a_time() {
     let rows = counted("a", &["--most", "0"]);
     let variants: Vec<&str> = rows.iter().map(|r| r["variant"].as_str()).collect();
     assert_eq!(variants[..5], ["everything", "no simplify", "exact rules alone", "no pruning", "a mask of its own for noise"]);
+    assert!(
+        variants[5..].iter().all(|v| v.starts_with("without ")) && variants.contains(&"without masks"),
+        "a row for each family: {variants:?}"
+    );
     let figure = |row: usize, key: &str| rows[row][key].parse::<f64>().unwrap_or_else(|e| panic!("{key}: {e}"));
     for key in ["times_flops", "times_bytes"] {
         assert_eq!(figure(0, key), 1.0);

@@ -1,5 +1,7 @@
 //! `explain`: what it says of a step, for people and for machines, and that it says the same each time.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::{refused, succeeds};
@@ -68,6 +70,23 @@ fn without_simplify_nothing_changes() {
     }
     let [before, _] = figure(&explain(&[]), "contraction_flops");
     assert_eq!(figure(&explain(&["--no-simplify"]), "contraction_flops"), [before; 2]);
+}
+
+/// A rule that is left out makes no part of the result.
+#[test]
+fn rules_can_be_left_out() {
+    let rules = |json: &Value| {
+        let rewrites = json["rewrites"].as_array().expect("a list").clone();
+        rewrites.iter().map(|r| r["rule"].as_str().expect("a name").to_string()).collect::<BTreeSet<_>>()
+    };
+    assert!(rules(&explain(&[])).contains("delta-sum"));
+    let without = explain(&["--without", "delta-sum", "--without", "commute"]);
+    assert_eq!(without["without"], serde_json::json!(["delta-sum", "commute"]));
+    assert!(!rules(&without).contains("delta-sum") && !rules(&without).contains("commute") && rules(&without).contains("select-same"));
+    assert!(figure(&without, "flops")[1] > figure(&explain(&[]), "flops")[1], "what is left out was worth something");
+    let exact = explain(&["--rules", "exact"]);
+    assert_eq!(exact["rules"], "exact");
+    assert!(!rules(&exact).contains("mask-out"), "that law is one of real numbers");
 }
 
 #[test]

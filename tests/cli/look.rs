@@ -203,7 +203,7 @@ fn simplify_can_be_told_what_to_do() {
             check_refused(run(&args), 2, parts, &args);
         };
         refused(&["--rules", "exct"], &["no set of rules is called `exct`: there are exact, relaxed; did you mean `exact`?"]);
-        refused(&["--without", "nothing"], &["no rule is called `nothing`: there are "]);
+        refused(&["--without", "flaten"], &["no rule is called `flaten`: there are ", "did you mean `flatten`?"]);
         refused(&["--no-simplify", "--rules", "exact"], &["'--no-simplify' cannot be used with", "--rules"]);
     }
 }
