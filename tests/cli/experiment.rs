@@ -77,8 +77,12 @@ fn ablation_leaves_out_one_thing_at_a_time() {
         assert_eq!(figure(0, key), 1.0);
         assert!(figure(1, key) > 1.0, "without simplify there is more to do");
     }
-    assert!(rows.iter().all(|r| r["ms"].is_empty() && r["not_run"].contains("more than 0 are only counted") && r["preset"] == "M/1/16"));
-    assert!(read("a", "md").contains("`no simplify` was not run: it takes "), "{}", read("a", "md"));
+    assert!(rows.iter().all(|r| r["ms"].is_empty() && r["not_run"] == "it takes more than 0 GFLOP (--most)" && r["preset"] == "M/1/16"));
+    assert!(
+        read("a", "md").contains("\nNot run, as it takes more than 0 GFLOP (--most): everything, no simplify, "),
+        "{}",
+        read("a", "md")
+    );
 
     assert_eq!(place.names("a"), ["ablation.csv", "ablation.md", "ablation.svg"]);
     counted("b", &["--most", "0"]);

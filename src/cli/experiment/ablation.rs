@@ -143,7 +143,7 @@ fn costs(model: &Model, settings: &Settings, args: &Args, pool: &Pool) -> Result
 fn too_much(figures: &Figures, most: f64) -> Option<String> {
     let gflop = figures.flops as f64 / 1e9;
     if gflop > most {
-        return Some(format!("it takes {gflop:.3} GFLOP: more than {most} are only counted (--most)"));
+        return Some(format!("it takes more than {most} GFLOP (--most)"));
     }
     match &figures.memory {
         Some(memory) => too_large(memory.peak_bytes.saturating_mul(2)),
@@ -230,8 +230,15 @@ fn markdown(measured: &[(&Preset, Settings, Vec<Cost>)], shown: &str) -> String 
                 known(memory.map(|m| m.largest_temporary_bytes)),
             );
         }
+        let mut reasons: Vec<(&String, Vec<&str>)> = Vec::new();
         for (reason, cost) in costs.iter().filter_map(|c| Some((c.time.as_ref().err()?, c))) {
-            text += &format!("\n`{}` was not run: {reason}.\n", cost.name);
+            match reasons.iter_mut().find(|r| r.0 == reason) {
+                Some((_, names)) => names.push(&cost.name),
+                None => reasons.push((reason, vec![&cost.name])),
+            }
+        }
+        for (reason, names) in reasons {
+            text += &format!("\nNot run, as {reason}: {}.\n", names.join(", "));
         }
     }
     text
