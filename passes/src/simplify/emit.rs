@@ -198,22 +198,31 @@ impl Terms<'_> {
         sum
     }
 
-    /// `c * term`. A product that only this needs is scaled in its smallest factor.
+    /// `c * term`. A product that only this needs is scaled in a factor, and so on inwards, to where the least is scaled.
     fn scaled(&self, b: &mut Builder, c: f64, term: usize) -> Value {
-        let whole = self.made[&term];
+        match (&self.solution.terms[term].head, self.inwards(b, term)) {
+            (Head::Product(over), Some((i, _))) if c != 1.0 => {
+                let args = &self.solution.terms[term].args;
+                let mut factors: Vec<Value> = args.iter().map(|a| self.made[a]).collect();
+                factors[i] = self.scaled(b, c, args[i]);
+                product(b, &factors, *over)
+            }
+            _ => b.scale(self.made[&term], c),
+        }
+    }
+
+    /// The factor of a product in which scaling it costs less than scaling its result, and how many numbers it then scales.
+    fn inwards(&self, b: &Builder, term: usize) -> Option<(usize, usize)> {
+        let elements = |t: usize| b.program().axes.count(b.axes_of(self.made[&t]));
         let chosen = &self.solution.terms[term];
         let users = self.solution.terms.iter().flat_map(|t| &t.args).filter(|&&a| a == term).count();
-        let elements = |b: &Builder, v: Value| b.program().axes.count(b.axes_of(v));
-        if let (Head::Product(over), false) = (&chosen.head, c == 1.0) {
-            let args: Vec<Value> = chosen.args.iter().map(|a| self.made[a]).collect();
-            let smallest = (0..args.len()).min_by_key(|&i| elements(b, args[i])).filter(|&i| elements(b, args[i]) < elements(b, whole));
-            if let (Some(i), 1, false) = (smallest, users, self.solution.outputs.contains(&term)) {
-                let mut args = args;
-                args[i] = b.scale(args[i], c);
-                return product(b, &args, *over);
-            }
+        if !matches!(chosen.head, Head::Product(_)) || users != 1 || self.solution.outputs.contains(&term) {
+            return None;
         }
-        b.scale(whole, c)
+        let least = |a: usize| self.inwards(b, a).map_or(elements(a), |(_, least)| least);
+        // A mask that is scaled would be none.
+        let factors = chosen.args.iter().enumerate().filter(|(_, a)| mask(b, self.made[a]).is_none()).map(|(i, &a)| (i, least(a)));
+        factors.min_by_key(|&(i, least)| (least, i)).filter(|&(_, least)| least < elements(term))
     }
 }
 
@@ -225,12 +234,16 @@ fn inverse(b: &Builder, v: Value) -> Option<Value> {
     }
 }
 
-/// A product; with a mask for a factor it is a selection.
-fn product(b: &mut Builder, args: &[Value], over: AxisSet) -> Value {
-    let mask = |b: &Builder, v: Value| match (b.program().op(v), b.program().args(v)) {
+/// The condition of which `v` is 1 where it holds, and 0 elsewhere.
+fn mask(b: &Builder, v: Value) -> Option<Value> {
+    match (b.program().op(v), b.program().args(v)) {
         (Op::Cast(_), &[condition]) => (b.ty(condition).dtype == DType::Bool).then_some(condition),
         _ => None,
-    };
+    }
+}
+
+/// A product; with a mask for a factor it is a selection.
+fn product(b: &mut Builder, args: &[Value], over: AxisSet) -> Value {
     // A quotient stays one: the inverse of a small number may have no number.
     if let ([x, y], true) = (args, over.is_empty()) {
         for (&x, &y) in [(x, y), (y, x)] {
