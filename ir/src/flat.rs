@@ -59,6 +59,16 @@ impl Program {
         to_module(self)
     }
 
+    /// Name and text of every value, as they stand in the program's text; a port is its name.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let cx = Cx::new(self);
+        let text = |v: Value| match self.op(v) {
+            Op::Input(_) | Op::Param(_) => cx.values[v.0 as usize].clone(),
+            _ => print::expr(&cx.node(v)),
+        };
+        self.values().map(|v| (cx.values[v.0 as usize].clone(), text(v))).collect()
+    }
+
     /// The program in the text form.
     pub fn to_text(&self) -> String {
         print::print(&to_module(self))

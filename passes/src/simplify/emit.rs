@@ -112,7 +112,7 @@ fn leaves_of(terms: &[Chosen], term: usize) -> BTreeSet<usize> {
     let mut needed = vec![false; term + 1];
     needed[term] = true;
     let mut leaves = BTreeSet::new();
-    for i in (0..=term).rev().filter(|&i| i <= term) {
+    for i in (0..=term).rev() {
         if !needed[i] {
             continue;
         }

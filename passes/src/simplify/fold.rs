@@ -22,11 +22,24 @@ use crate::util::{Renames, expand, rename_op};
 pub struct Laws<'a> {
     settings: &'a Settings,
     fired: RefCell<BTreeMap<(usize, u32), usize>>,
+    /// Numbers of the laws used since this was last emptied.
+    recent: RefCell<Vec<usize>>,
+}
+
+/// What [`run`] made of one value.
+#[derive(Clone, Debug)]
+pub struct Form {
+    pub old: Value,
+    /// Its operands' new values.
+    pub operands: Vec<Value>,
+    pub new: Value,
+    /// Laws by which the op on them is the new value.
+    pub laws: Vec<&'static str>,
 }
 
 impl<'a> Laws<'a> {
     pub fn new(settings: &'a Settings) -> Laws<'a> {
-        Laws { settings, fired: RefCell::default() }
+        Laws { settings, fired: RefCell::default(), recent: RefCell::default() }
     }
 
     /// By number of the rule in the table, and origin.
@@ -40,6 +53,10 @@ impl<'a> Laws<'a> {
         let may = self.settings.allows(&RULES[i]);
         if may {
             *self.fired.borrow_mut().entry((i, b.origin)).or_default() += 1;
+            let mut recent = self.recent.borrow_mut();
+            if !recent.contains(&i) {
+                recent.push(i);
+            }
         }
         may
     }
@@ -51,15 +68,28 @@ impl<'a> Laws<'a> {
 }
 
 pub fn run(program: &Program, laws: &Laws) -> Program {
+    traced(program, laws).0
+}
+
+/// [`run`]; and before what is not needed was dropped, the new program with every value's form.
+pub fn traced(program: &Program, laws: &Laws) -> (Program, Program, Vec<Form>) {
+    let mut forms = Vec::new();
     let marks = |l: &Loss| [Some(l.value), l.local.as_ref().map(|m| m.at), l.local.as_ref().and_then(|m| m.copies)];
     let marked: Vec<Value> = program.losses.iter().flat_map(marks).flatten().collect();
-    let folded = rebuild(program, |b, v, args| match program.op(v) {
-        Op::StopGradient | Op::Activity(_) if program.losses.is_empty() && laws.may(b, "drop-mark") => args[0],
-        op => {
-            let y = laws.make(b, op, args);
-            if marked.contains(&v) { expand(b, y, program.axes_of(v)) } else { y }
-        }
+    let folded = rebuild(program, |b, v, args| {
+        laws.recent.borrow_mut().clear();
+        let y = match program.op(v) {
+            Op::StopGradient | Op::Activity(_) if program.losses.is_empty() && laws.may(b, "drop-mark") => args[0],
+            op => {
+                let y = laws.make(b, op, args);
+                if marked.contains(&v) { expand(b, y, program.axes_of(v)) } else { y }
+            }
+        };
+        let used = laws.recent.borrow().iter().map(|&i| RULES[i].name).collect();
+        forms.push(Form { old: v, operands: args.to_vec(), new: y, laws: used });
+        y
     });
+    let whole = folded.clone();
     // A value that turns out constant along an axis loses it; at the border it is written out again.
     let mut outputs = folded.outputs.clone();
     let mut b = Builder::new(folded);
@@ -67,7 +97,7 @@ pub fn run(program: &Program, laws: &Laws) -> Program {
         output.value = expand(&mut b, output.value, output.port.ty().axes);
     }
     b.program_mut().outputs = outputs;
-    crate::dce::run(&b.finish())
+    (crate::dce::run(&b.finish()), whole, forms)
 }
 
 impl Laws<'_> {

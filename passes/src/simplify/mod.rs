@@ -3,18 +3,20 @@
 //! It knows no loss, layer, model or algorithm by name: only the algebra of values over named axes. What a rewrite may do to the numbers is
 //! decided by [`Rules`]. Budgets count nodes and iterations, never time, so the same program gives the same bytes.
 
+pub mod chain;
 pub mod cost;
 pub mod emit;
 pub mod extract;
 pub mod fold;
 pub mod order;
+pub mod proof;
 pub mod region;
 pub mod rules;
 pub mod saturate;
 pub mod solve;
 pub mod term;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pushforward_ir::Program;
 
@@ -104,6 +106,19 @@ pub fn run(program: &Program, options: &Options) -> Program {
 }
 
 pub fn run_reported(program: &Program, options: &Options) -> (Program, Report) {
+    run_watched(program, options, &mut |_| {})
+}
+
+/// What simplify did at one go.
+pub enum Stage<'a> {
+    /// Normal forms: the program before, the new one with all that it went through, and each value's form.
+    Forms { before: &'a Program, whole: &'a Program, forms: &'a [fold::Form] },
+    /// The e-graphs: the program before, and its parts.
+    Search { before: &'a Program, parts: &'a [(Region, &'a Solution)] },
+}
+
+/// [`run_reported`], shown stage by stage.
+pub fn run_watched(program: &Program, options: &Options, seen: &mut dyn FnMut(Stage)) -> (Program, Report) {
     let settings = &options.simplify;
     if settings.off {
         return (program.clone(), Report::default());
@@ -111,26 +126,33 @@ pub fn run_reported(program: &Program, options: &Options) -> (Program, Report) {
     let rules: Vec<&'static Rule> = RULES.iter().filter(|r| settings.allows(r) && r.is_searched()).collect();
     let laws = fold::Laws::new(settings);
     let mut report = Report::default();
-    let mut program = fold::run(program, &laws);
+    let forms = |program: &Program, laws: &fold::Laws, seen: &mut dyn FnMut(Stage)| {
+        let (next, whole, forms) = fold::traced(program, laws);
+        seen(Stage::Forms { before: program, whole: &whole, forms: &forms });
+        next
+    };
+    let mut program = forms(program, &laws, seen);
+    let mut searched: BTreeMap<(&'static str, u32), usize> = BTreeMap::new();
     // While losses stand, derivatives are to come: they are taken of what was written.
     if !rules.is_empty() && program.losses.is_empty() {
         let (early, late): (Vec<_>, Vec<_>) = rules.iter().partition(|r| !r.is_late());
-        let stages = [early, rules];
-        for (stage, rules) in stages.iter().enumerate() {
+        let stages = if late.is_empty() { vec![early] } else { vec![early, rules] };
+        for rules in &stages {
             let mut solved: HashMap<Key, Solution> = HashMap::new();
             for _ in 0..MOST_ROUNDS {
-                let next = fold::run(&round(&program, &laws, rules, &mut solved, &mut report), &laws);
+                let found = round(&program, &laws, rules, &mut solved, &mut report, &mut searched, seen);
+                let next = forms(&found, &laws, seen);
                 if next == program {
                     break;
                 }
                 program = next;
             }
-            if stage == 0 && late.is_empty() {
-                break;
-            }
         }
     }
-    report.fired = laws.fired().into_iter().map(|((rule, origin), count)| Fired { rule: RULES[rule].name, origin, count }).collect();
+    let constructed = laws.fired().into_iter().map(|((rule, origin), count)| Fired { rule: RULES[rule].name, origin, count });
+    let searched = searched.into_iter().map(|((rule, origin), count)| Fired { rule, origin, count });
+    report.fired = constructed.chain(searched).collect();
+    report.fired.sort_by_key(|f| (RULES.iter().position(|r| r.name == f.rule), f.origin));
     (program, report)
 }
 
@@ -141,6 +163,8 @@ fn round(
     rules: &[&'static Rule],
     solved: &mut HashMap<Key, Solution>,
     report: &mut Report,
+    searched: &mut BTreeMap<(&'static str, u32), usize>,
+    seen: &mut dyn FnMut(Stage),
 ) -> Program {
     let regions = region::regions(program);
     for region in &regions {
@@ -157,10 +181,18 @@ fn round(
     report.regions = report.regions.max(regions.len());
     let parts: Vec<(Region, &Solution)> = regions
         .into_iter()
-        .map(|r| {
-            let s = &solved[&r.key];
-            (r, s)
+        .map(|region| {
+            let solution = &solved[&region.key];
+            (region, solution)
         })
         .collect();
+    for (region, solution) in &parts {
+        for (chosen, chain) in solution.terms.iter().zip(&solution.chains) {
+            let node = chosen.node.unwrap_or(region.key.outputs[0]);
+            let origin = program.node(region.nodes[node]).origin;
+            chain.iter().for_each(|&i| *searched.entry((solution.steps[i].rule, origin)).or_default() += 1);
+        }
+    }
+    seen(Stage::Search { before: program, parts: &parts });
     emit::emit(program, laws, &parts)
 }

@@ -19,8 +19,10 @@ pub struct Step {
     pub rule: &'static str,
     pub left: Tree,
     pub right: Tree,
-    /// A class in which both sides are.
-    pub class: Id,
+    /// The classes of both sides, as they were before.
+    pub classes: [Id; 2],
+    /// Terms that the right side brought along, with their classes.
+    pub added: Vec<(Id, Term)>,
 }
 
 pub struct Outcome {
@@ -80,10 +82,12 @@ fn nodes(graph: &Graph) -> Vec<(Id, Term)> {
 }
 
 fn unite(graph: &mut Graph, class: Id, rule: &'static str, left: Tree, right: Tree, steps: &mut Vec<Step>) -> bool {
-    let other = add(graph, &right);
+    let mut added = Vec::new();
+    let other = add(graph, &right, &mut added);
+    let classes = [graph.find(class), other];
     let joined = graph.union(class, other);
     if joined {
-        steps.push(Step { rule, left, right, class });
+        steps.push(Step { rule, left, right, classes, added });
     }
     joined
 }
@@ -104,12 +108,15 @@ pub fn find(graph: &Graph, tree: &Tree) -> Option<Id> {
     }
 }
 
-pub fn add(graph: &mut Graph, tree: &Tree) -> Id {
+fn add(graph: &mut Graph, tree: &Tree, added: &mut Vec<(Id, Term)>) -> Id {
     match tree {
         Tree::Class(id) => graph.find(*id),
         Tree::Node(head, args) => {
-            let args: Vec<Id> = args.iter().map(|a| add(graph, a)).collect();
-            graph.add(Term::new(head.clone(), args))
+            let args: Vec<Id> = args.iter().map(|a| add(graph, a, added)).collect();
+            let term = Term::new(head.clone(), args);
+            let id = graph.add(term.clone());
+            added.push((id, term));
+            id
         }
     }
 }

@@ -1,12 +1,15 @@
 //! One part of a program through one e-graph: loads it, runs the rules, chooses, and gives the chosen terms. It sees types and ops, no program.
 
+use std::collections::HashMap;
+
 use egg::Id;
 use pushforward_ir::op::Number;
-use pushforward_ir::{Axes, Op, Program};
+use pushforward_ir::{Axes, Op, Program, Type};
 
+use super::chain;
 use super::extract;
 use super::region::{Key, Operand};
-use super::rules::Rule;
+use super::rules::{Rule, Tree};
 use super::saturate::{Step, saturate};
 use super::term::{Coefficient, Graph, Head, Term, Typing};
 
@@ -18,6 +21,12 @@ pub struct Solution {
     /// For each output of the part, its term.
     pub outputs: Vec<usize>,
     pub steps: Vec<Step>,
+    /// For each term, the steps that lead to it from what was written.
+    pub chains: Vec<Vec<usize>>,
+    /// For each term its class, by which steps call it.
+    pub classes: Vec<Id>,
+    /// Types of classes that steps speak of; what is no term stands for itself.
+    pub types: HashMap<Id, Type>,
     pub nodes: usize,
     pub iterations: usize,
     pub capped: Option<&'static str>,
@@ -59,6 +68,10 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
     let outcome = saturate(&mut graph, rules, &classes);
     let roots: Vec<Id> = key.outputs.iter().map(|&i| ids[i]).collect();
     let chosen = extract::extract(&graph, &roots, &written);
+    let chains = chain::chains(&graph, &written, &outcome.steps, &chosen);
+    let steps: Vec<Step> =
+        outcome.steps.into_iter().map(|s| Step { left: last(&graph, s.left), right: last(&graph, s.right), ..s }).collect();
+    let types = graph.classes().map(|c| (c.id, Type::new(c.data.dtype, c.data.axes))).collect();
     let position = |id: Id| chosen.iter().position(|(c, _)| *c == graph.find(id)).expect("what is chosen is complete");
     let node = |class: Id| ids.iter().position(|&id| graph.find(id) == class);
     let terms = chosen
@@ -68,10 +81,21 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
     Solution {
         terms,
         outputs: roots.iter().map(|&r| position(r)).collect(),
-        steps: outcome.steps,
+        steps,
+        chains,
+        classes: chosen.iter().map(|c| c.0).collect(),
+        types,
         nodes: graph.total_size(),
         iterations: outcome.iterations,
         capped: outcome.capped,
+    }
+}
+
+/// A term with the last names of its classes.
+fn last(graph: &Graph, tree: Tree) -> Tree {
+    match tree {
+        Tree::Class(id) => Tree::Class(graph.find(id)),
+        Tree::Node(head, args) => Tree::Node(head, args.into_iter().map(|a| last(graph, a)).collect()),
     }
 }
 
