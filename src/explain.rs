@@ -60,11 +60,10 @@ pub struct Rewrite {
 impl Model {
     /// The step that `passes` make of the model, against what they make of it without simplify.
     pub fn explain(&self, settings: &Settings, passes: &[&str]) -> Result<Explanation, Error> {
-        let program = self.inline(&settings.sets, settings.batch)?.program;
         let run = |program: Program, names: &[&str]| self.passes(program, names, &settings.passes, &mut |_, _| {});
         let at = passes.iter().position(|&name| name == SIMPLIFY);
-        let (first, rest) = passes.split_at(at.unwrap_or(passes.len()));
-        let derived = run(program, first)?;
+        let (_, rest) = passes.split_at(at.unwrap_or(passes.len()));
+        let derived = self.derived(settings, passes)?;
 
         let (simplified, report, seconds) = match at {
             Some(_) => timed(&derived, &settings.passes),
@@ -81,6 +80,13 @@ impl Model {
         let before = figures(&naive, "before", &mut notes);
         let after = figures(&simplified, "after", &mut notes);
         Ok(Explanation { before, after, rewrites, report, seconds, notes })
+    }
+
+    /// What simplify is given: the program after all passes before it.
+    pub fn derived(&self, settings: &Settings, passes: &[&str]) -> Result<Program, Error> {
+        let program = self.inline(&settings.sets, settings.batch)?.program;
+        let first = passes.iter().position(|&name| name == SIMPLIFY).unwrap_or(passes.len());
+        self.passes(program, &passes[..first], &settings.passes, &mut |_, _| {})
     }
 
     fn rewrite(&self, program: &Program, fired: &simplify::Fired) -> Rewrite {

@@ -2,6 +2,8 @@
 
 use pushforward::explain::{Explanation, Figures, Memory, Rewrite};
 use pushforward::{Settings, Wrong};
+use pushforward_passes::inline::closest;
+use pushforward_passes::simplify::proof;
 use serde_json::{Value, json};
 
 use super::failure::{Failure, warn};
@@ -21,6 +23,13 @@ pub struct Args {
     passes: Option<Vec<&'static str>>,
     #[command(flatten)]
     prune: PruneFlags,
+    /// In place of the figures, the chain of equalities that led to this output of the step before `update`: `grad.<parameter>`, `<loss>`,
+    /// `d.<loss>`
+    #[arg(long, value_name = "VALUE", conflicts_with_all = ["dot", "json", "prune"])]
+    proof: Option<String>,
+    /// In place of the figures, a drawing of what the e-graphs chose, in Graphviz's language
+    #[arg(long, conflicts_with_all = ["json", "prune"])]
+    dot: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -36,6 +45,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let inlined = chosen.model.inline(&settings.sets, settings.batch)?;
     warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
     let batch = inlined.program.batch.map_or(1, |a| inlined.program.axes.size(a));
+    if args.proof.is_some() || args.dot {
+        return rewriting(&chosen, settings, passes, args.proof.as_deref());
+    }
     let explanation = chosen.model.explain(&settings, passes)?;
     let pruning = if args.prune.prune { Some(prune::report(&chosen, &settings, &args.prune)?) } else { None };
     if args.json {
@@ -47,6 +59,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let pruning = pruning.map_or(String::new(), |p| format!("\n{}", p.text()));
     out::print(&(describe(&chosen, &settings, batch, &explanation) + &pruning))
+}
+
+/// A proof of one value, or the drawing of all. Local losses are among the values here.
+fn rewriting(chosen: &Chosen, settings: Settings, passes: &[&str], value: Option<&str>) -> Result<(), Failure> {
+    let mut settings = settings;
+    settings.passes.report_local = true;
+    let derived = chosen.model.derived(&settings, passes)?;
+    let Some(name) = value else { return out::print(proof::drawing(&derived, &settings.passes).trim_end()) };
+    match proof::proof(&derived, &settings.passes, name) {
+        Some(text) => out::print(text.trim_end()),
+        None => {
+            let names: Vec<&str> = derived.outputs.iter().map(|o| o.port.name.as_str()).collect();
+            let near = closest(name, names.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+            Err(Failure::usage(format!("--proof {name}: no output has that name; hint: {near}there are {}", names.join(", "))))
+        }
+    }
 }
 
 fn document(chosen: &Chosen, settings: &Settings, batch: usize, explained: &Explanation) -> Value {

@@ -1,7 +1,7 @@
-//! Why a chosen term is the one that was written: the shortest chain of equalities between them, each one application of one rule. Read
-//! [`chains`]. Equalities of arguments need no step here: they have chains of their own.
+//! Why chosen terms are what was written: for each the shortest chain of equalities, each one application of one rule, and the same for every
+//! term that such a rule looked into. Read [`lemmas`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use egg::Id;
 
@@ -9,18 +9,50 @@ use super::rules::Tree;
 use super::saturate::Step;
 use super::term::{Graph, Term};
 
-/// For each chosen term, numbers of the steps that lead to it from what was written. Nothing for terms that were written so, and for those that
-/// only came along with another step.
-pub fn chains(graph: &Graph, written: &[(Id, Term)], steps: &[Step], chosen: &[(Id, Term)]) -> Vec<Vec<usize>> {
+/// Two terms of one class are equal.
+#[derive(Clone, Debug)]
+pub struct Lemma {
+    pub class: Id,
+    /// Numbers of the steps that lead from the term that was there first, as written if any was, to the other.
+    pub steps: Vec<usize>,
+}
+
+/// All that the chosen terms rest on, what comes first first.
+pub fn lemmas(graph: &Graph, written: &[(Id, Term)], steps: &[Step], chosen: &[(Id, Term)]) -> Vec<Lemma> {
     let mut history = History { graph, vertices: HashMap::new(), edges: Vec::new(), owner: HashMap::new(), members: HashMap::new() };
     for (id, term) in written {
         history.member(*id, term);
     }
-    let starts = history.vertices.clone();
+    let first = history.edges.len();
     for (i, step) in steps.iter().enumerate() {
         history.record(i, step);
     }
-    chosen.iter().map(|(class, term)| history.path(*class, term, &starts)).collect()
+    let starts = history.starts(first);
+    let mut asked: BTreeSet<(Id, Term)> = BTreeSet::new();
+    let mut open: Vec<(Id, Term)> = chosen.to_vec();
+    let mut found = Vec::new();
+    while let Some((class, term)) = open.pop() {
+        if !asked.insert((class, term.clone())) {
+            continue;
+        }
+        let path = history.path(class, &term, &starts);
+        // A rule that looks into an argument takes it for one of its class's terms.
+        for tree in path.iter().map(|&s| &steps[s].left) {
+            let Tree::Node(_, args) = tree else { continue };
+            for arg in args.iter().filter(|a| matches!(a, Tree::Node(..))) {
+                if let Some(term) = history.root(arg)
+                    && let Some(class) = graph.lookup(term.clone())
+                {
+                    open.push((class, term));
+                }
+            }
+        }
+        if !path.is_empty() {
+            found.push(Lemma { class, steps: path });
+        }
+    }
+    found.sort_by_key(|l| (l.steps.iter().max().copied(), l.class));
+    found
 }
 
 struct History<'a> {
@@ -93,10 +125,24 @@ impl History<'_> {
         }
     }
 
-    fn path(&self, class: Id, to: &Term, starts: &HashMap<Term, usize>) -> Vec<usize> {
+    /// Of each class the terms that were written, else the one that came first.
+    fn starts(&self, written: usize) -> HashMap<Id, Vec<usize>> {
+        let mut starts: HashMap<Id, Vec<usize>> = HashMap::new();
+        let mut all: Vec<(usize, &Term)> = self.vertices.iter().map(|(t, &v)| (v, t)).collect();
+        all.sort_unstable();
+        for (v, term) in all {
+            let Some(class) = self.graph.lookup(term.clone()) else { continue };
+            let of = starts.entry(class).or_default();
+            if v < written || of.is_empty() {
+                of.push(v);
+            }
+        }
+        starts
+    }
+
+    fn path(&self, class: Id, to: &Term, starts: &HashMap<Id, Vec<usize>>) -> Vec<usize> {
         let Some(&goal) = self.vertices.get(to) else { return Vec::new() };
-        let mut from: Vec<usize> = starts.iter().filter(|(t, _)| self.graph.lookup((*t).clone()) == Some(class)).map(|(_, &v)| v).collect();
-        from.sort_unstable();
+        let from = starts.get(&class).cloned().unwrap_or_default();
         let mut came: HashMap<usize, Option<(usize, usize)>> = from.iter().map(|&v| (v, None)).collect();
         let mut queue: VecDeque<usize> = from.into();
         while let Some(v) = queue.pop_front() {

@@ -187,10 +187,10 @@ fn round(
         })
         .collect();
     for (region, solution) in &parts {
-        for (chosen, chain) in solution.terms.iter().zip(&solution.chains) {
-            let node = chosen.node.unwrap_or(region.key.outputs[0]);
+        for lemma in &solution.lemmas {
+            let node = solution.named.get(&lemma.class).copied().unwrap_or(region.key.outputs[0]);
             let origin = program.node(region.nodes[node]).origin;
-            chain.iter().for_each(|&i| *searched.entry((solution.steps[i].rule, origin)).or_default() += 1);
+            lemma.steps.iter().for_each(|&i| *searched.entry((solution.steps[i].rule, origin)).or_default() += 1);
         }
     }
     seen(Stage::Search { before: program, parts: &parts });

@@ -1,6 +1,7 @@
 //! Proofs: the chain of equalities from a value as it was derived to the one that was chosen, each step by one rule of the table, for a person to
 //! check. It only tells what [`super::run_watched`] did. Read [`proof`].
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use egg::Id;
@@ -90,49 +91,34 @@ fn search_text(before: &Program, parts: &[(Region, &Solution)], name: &str) -> S
     let needed = before.reaches(before.output(name).map(|o| o.value));
     let mut text = String::new();
     for (region, solution) in parts.iter().filter(|(r, _)| r.nodes.iter().any(|v| needed[v.0 as usize])) {
-        let roots = region.key.outputs.iter().zip(&solution.outputs).filter(|(node, _)| needed[region.nodes[**node].0 as usize]);
-        let mut used = vec![false; solution.terms.len()];
-        roots.for_each(|(_, &term)| used[term] = true);
-        for i in (0..solution.terms.len()).rev() {
-            if used[i] {
-                solution.terms[i].args.iter().for_each(|&a| used[a] = true);
-            }
-        }
-        if !(0..used.len()).any(|i| used[i] && !solution.chains[i].is_empty()) {
-            continue;
-        }
         let class = |id: Id| {
-            let chosen = solution.classes.iter().position(|c| *c == id).map(|i| &solution.terms[i]);
-            match chosen.map(|t| (&t.head, t.node)) {
-                Some((Head::Leaf(l), _)) => lines[region.leaves[*l as usize].0 as usize].0.clone(),
-                Some((Head::Op(Op::Const(n)), _)) => n.value().to_string(),
+            let chosen = solution.classes.iter().position(|c| *c == id).map(|i| &solution.terms[i].head);
+            match chosen {
+                Some(Head::Leaf(l)) => lines[region.leaves[*l as usize].0 as usize].0.clone(),
+                Some(Head::Op(Op::Const(n))) => n.value().to_string(),
                 Some(_) | None => format!("c{id}"),
             }
         };
-        for (i, chosen) in solution.terms.iter().enumerate().filter(|(i, _)| used[*i]) {
-            if matches!(chosen.head, Head::Leaf(_) | Head::Op(Op::Const(_))) {
-                continue;
+        let show = |term: &Tree| tree(&before.axes, term, &class);
+        let own = |id: Id| solution.named.get(&id).map_or(String::new(), |&n| format!("   // {}", lines[region.nodes[n].0 as usize].0));
+        let ty = |id: Id| solution.types.get(&id).map_or(String::new(), |t| t.show(&before.axes));
+        for lemma in &solution.lemmas {
+            let _ = writeln!(text, "c{}: {}{}", lemma.class, ty(lemma.class), own(lemma.class));
+            for (n, &s) in lemma.steps.iter().enumerate() {
+                let step = &solution.steps[s];
+                if n == 0 {
+                    let _ = writeln!(text, "    is     {}", show(&step.left));
+                }
+                let _ =
+                    writeln!(text, "    equals {}   by {}, as {} = {}", show(&step.right), step.rule, show(&step.left), show(&step.right));
             }
-            let id = solution.classes[i];
-            let args = chosen.args.iter().map(|&a| Tree::Class(solution.classes[a])).collect();
-            let last = tree(&before.axes, &Tree::Node(chosen.head.clone(), args), &class);
-            let own = chosen.node.map_or(String::new(), |n| format!("   // {}", lines[region.nodes[n].0 as usize].0));
-            let ty = solution.types[&id].show(&before.axes);
-            match solution.chains[i].first() {
-                None => {
-                    let _ = writeln!(text, "c{id}: {ty} = {last}{own}");
-                }
-                Some(&first) => {
-                    let step = &solution.steps[first];
-                    let _ = writeln!(text, "c{id}: {ty}{own}");
-                    let _ = writeln!(text, "    is     {}", tree(&before.axes, &step.left, &class));
-                    for &s in &solution.chains[i] {
-                        let step = &solution.steps[s];
-                        let sides = [&step.left, &step.right].map(|t| tree(&before.axes, t, &class));
-                        let _ = writeln!(text, "    equals {}   by {}, as {} = {}", sides[1], step.rule, sides[0], sides[1]);
-                    }
-                    let _ = writeln!(text, "    chosen {last}");
-                }
+        }
+        let _ = writeln!(text, "// so this is chosen:");
+        for (i, chosen) in solution.terms.iter().enumerate() {
+            if !matches!(chosen.head, Head::Leaf(_) | Head::Op(Op::Const(_))) {
+                let args = chosen.args.iter().map(|&a| Tree::Class(solution.classes[a])).collect();
+                let (id, term) = (solution.classes[i], Tree::Node(chosen.head.clone(), args));
+                let _ = writeln!(text, "c{id}: {} = {}{}", ty(id), show(&term), own(id));
             }
         }
         text.push('\n');
@@ -194,7 +180,9 @@ pub fn drawing(program: &Program, options: &Options) -> String {
                         tree(&before.axes, &Tree::Node(chosen.head.clone(), args), &|id| format!("#{id}"))
                     }
                 };
-                let rules: Vec<&str> = solution.chains[i].iter().map(|&s| solution.steps[s].rule).collect();
+                let lemmas = solution.lemmas.iter().filter(|l| l.class == solution.classes[i]);
+                let rules: BTreeSet<&str> = lemmas.flat_map(|l| l.steps.iter().map(|&s| solution.steps[s].rule)).collect();
+                let rules: Vec<&str> = rules.into_iter().collect();
                 let by = if rules.is_empty() { String::new() } else { format!("\\nby {}", rules.join(", ")) };
                 let shape = if chosen.node.is_some() { "box" } else { "ellipse" };
                 let ty = solution.types[&solution.classes[i]].show(&before.axes);

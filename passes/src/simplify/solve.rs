@@ -6,7 +6,7 @@ use egg::Id;
 use pushforward_ir::op::Number;
 use pushforward_ir::{Axes, Op, Program, Type};
 
-use super::chain;
+use super::chain::{self, Lemma};
 use super::extract;
 use super::region::{Key, Operand};
 use super::rules::{Rule, Tree};
@@ -21,8 +21,10 @@ pub struct Solution {
     /// For each output of the part, its term.
     pub outputs: Vec<usize>,
     pub steps: Vec<Step>,
-    /// For each term, the steps that lead to it from what was written.
-    pub chains: Vec<Vec<usize>>,
+    /// Why the terms are what was written.
+    pub lemmas: Vec<Lemma>,
+    /// The node that a class holds, by class.
+    pub named: HashMap<Id, usize>,
     /// For each term its class, by which steps call it.
     pub classes: Vec<Id>,
     /// Types of classes that steps speak of; what is no term stands for itself.
@@ -68,7 +70,7 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
     let outcome = saturate(&mut graph, rules, &classes);
     let roots: Vec<Id> = key.outputs.iter().map(|&i| ids[i]).collect();
     let chosen = extract::extract(&graph, &roots, &written);
-    let chains = chain::chains(&graph, &written, &outcome.steps, &chosen);
+    let lemmas = chain::lemmas(&graph, &written, &outcome.steps, &chosen);
     let steps: Vec<Step> =
         outcome.steps.into_iter().map(|s| Step { left: last(&graph, s.left), right: last(&graph, s.right), ..s }).collect();
     let types = graph.classes().map(|c| (c.id, Type::new(c.data.dtype, c.data.axes))).collect();
@@ -82,7 +84,8 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
         terms,
         outputs: roots.iter().map(|&r| position(r)).collect(),
         steps,
-        chains,
+        lemmas,
+        named: ids.iter().enumerate().rev().map(|(i, &id)| (graph.find(id), i)).collect(),
         classes: chosen.iter().map(|c| c.0).collect(),
         types,
         nodes: graph.total_size(),
