@@ -28,6 +28,7 @@ mod naive;
 mod needless;
 mod random_models;
 mod reach;
+mod rules;
 mod snapshots;
 mod support;
 mod unbiased;

@@ -45,40 +45,40 @@ pub fn elements(graph: &Graph, axes: AxisSet) -> f64 {
     axes.iter().map(|a| graph.analysis.program.axes.size(a) as f64).product()
 }
 
-/// Of computing one node of `class` from its arguments; `None` where it is to be written as something else.
-pub fn of(graph: &Graph, class: Id, node: &Term) -> Option<Cost> {
+/// What is written only where the rule that gives it another form is left out: more than any other form is worth.
+const LAST_RESORT: f64 = 1e3;
+
+/// Of computing one node of `class` from its arguments.
+pub fn of(graph: &Graph, class: Id, node: &Term) -> Cost {
     let size = |id: Id| elements(graph, axes(graph, id));
     let out = Cost::written(size(class));
     match &node.head {
-        Head::Leaf(_) => Some(Cost::ZERO),
+        Head::Leaf(_) => Cost::ZERO,
         Head::Product(over) => {
             let join = join(graph, &node.args);
             let points = elements(graph, join);
             let summed = !(*over & join).is_empty();
             match (node.args.len(), summed) {
-                (1, _) => Some(out.plus_flops(points)),
-                (2, true) => Some(out.plus_flops(2.0 * points)),
-                (2, false) => Some(out.plus_flops(points)),
-                (n, _) => (n > super::order::MOST_FACTORS).then(|| out.plus_flops(points * n as f64)),
+                (1, _) => out.plus_flops(points),
+                (2, true) => out.plus_flops(2.0 * points),
+                (2, false) => out.plus_flops(points),
+                (n, _) if n > super::order::MOST_FACTORS => out.plus_flops(points * n as f64),
+                (n, _) => out.plus_flops(LAST_RESORT * points * n as f64),
             }
         }
-        Head::Combine(coefficients) if coefficients.is_empty() => None,
+        Head::Combine(coefficients) if coefficients.is_empty() => out.plus_flops(LAST_RESORT),
         Head::Combine(coefficients) => {
             let scaled: f64 = coefficients.iter().zip(&node.args).filter(|(c, _)| c.0.abs() != 1.0).map(|(_, &t)| scaling(graph, t)).sum();
             let added = size(class) * (coefficients.len() - 1) as f64;
             let negated = if coefficients.iter().all(|c| c.0 < 0.0) { size(class) } else { 0.0 };
-            Some(if coefficients.len() == 1 {
-                Cost { work: 0.0, ..out }.plus_flops(scaled + negated)
-            } else {
-                out.plus_flops(added + scaled)
-            })
+            if coefficients.len() == 1 { Cost { work: 0.0, ..out }.plus_flops(scaled + negated) } else { out.plus_flops(added + scaled) }
         }
         Head::Op(op) => match op.class() {
-            Class::Leaf | Class::Rename | Class::Mark => Some(Cost::ZERO),
-            Class::Cast if is_indicator(graph, class) => Some(Cost::ZERO),
-            Class::Reduce => Some(out.plus_flops(size(node.args[0]))),
+            Class::Leaf | Class::Rename | Class::Mark => Cost::ZERO,
+            Class::Cast if is_indicator(graph, class) => Cost::ZERO,
+            Class::Reduce => out.plus_flops(size(node.args[0])),
             Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast | Class::Index => {
-                Some(out.plus_flops(size(class)))
+                out.plus_flops(size(class))
             }
             Class::Contract => unreachable!("contractions are products here"),
         },

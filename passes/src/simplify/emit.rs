@@ -184,6 +184,9 @@ impl Terms<'_> {
     fn combine(&self, b: &mut Builder, terms: &[(f64, usize)]) -> Value {
         let elements = |b: &Builder, t: usize| b.program().axes.count(b.axes_of(self.made[&t]));
         let mut terms = terms.to_vec();
+        if terms.is_empty() {
+            return b.constant(0.0, self.region.key.float);
+        }
         terms.sort_by_key(|&(_, t)| elements(b, t));
         let first = terms.iter().position(|t| t.0 > 0.0).unwrap_or(0);
         let (c, t) = terms.remove(first);

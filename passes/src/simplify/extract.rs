@@ -68,10 +68,9 @@ impl Classes {
             let id = ids[nodes.len()];
             let mut terms: Vec<&Term> = graph[id].nodes.iter().collect();
             terms.sort();
-            let all = terms.into_iter().filter_map(|term| {
-                let cost = cost::of(graph, id, term)?;
+            let all = terms.into_iter().map(|term| {
                 let args = term.args.iter().map(|&a| place(graph.find(a), &mut ids)).collect();
-                Some(Node { term: term.clone(), args, cost })
+                Node { term: term.clone(), args, cost: cost::of(graph, id, term) }
             });
             let all = all.collect();
             nodes.push(all);
