@@ -15,6 +15,7 @@
 //! | `flops.rs` | fused losses and a training step cost what they cost by hand, and the e-graph is far from its caps |
 //! | `lowering.rs` | random programs: evaluator against plan and CPU, any threads, slices or none |
 //! | `naive.rs` | the replicated loss as it is written out runs, and is the simplified one |
+//! | `rules.rs` | each rule alone keeps to the arithmetic of its row |
 //! | `snapshots.rs` | the program after every pass is the one that was looked at |
 
 mod derivatives;

@@ -45,8 +45,14 @@ pub fn elements(graph: &Graph, axes: AxisSet) -> f64 {
     axes.iter().map(|a| graph.analysis.program.axes.size(a) as f64).product()
 }
 
-/// What is written only where the rule that gives it another form is left out: more than any other form is worth.
-const LAST_RESORT: f64 = 1e3;
+/// Whether a node is to be written as something else: `order` or `merge` say as what, unless they are left out.
+pub fn is_last_resort(node: &Term) -> bool {
+    match &node.head {
+        Head::Product(_) => (3..=super::order::MOST_FACTORS).contains(&node.args.len()),
+        Head::Combine(coefficients) => coefficients.is_empty(),
+        Head::Leaf(_) | Head::Op(_) => false,
+    }
+}
 
 /// Of computing one node of `class` from its arguments.
 pub fn of(graph: &Graph, class: Id, node: &Term) -> Cost {
@@ -62,11 +68,10 @@ pub fn of(graph: &Graph, class: Id, node: &Term) -> Cost {
                 (1, _) => out.plus_flops(points),
                 (2, true) => out.plus_flops(2.0 * points),
                 (2, false) => out.plus_flops(points),
-                (n, _) if n > super::order::MOST_FACTORS => out.plus_flops(points * n as f64),
-                (n, _) => out.plus_flops(LAST_RESORT * points * n as f64),
+                (n, _) => out.plus_flops(points * n as f64),
             }
         }
-        Head::Combine(coefficients) if coefficients.is_empty() => out.plus_flops(LAST_RESORT),
+        Head::Combine(coefficients) if coefficients.is_empty() => Cost::ZERO,
         Head::Combine(coefficients) => {
             let scaled: f64 = coefficients.iter().zip(&node.args).filter(|(c, _)| c.0.abs() != 1.0).map(|(_, &t)| scaling(graph, t)).sum();
             let added = size(class) * (coefficients.len() - 1) as f64;

@@ -30,7 +30,12 @@ struct Classes {
 
 /// The chosen nodes, arguments before users, with their classes.
 pub fn extract(graph: &Graph, roots: &[Id], written: &[(Id, Term)]) -> Vec<(Id, Term)> {
-    let classes = Classes::of(graph, roots);
+    [false, true].into_iter().find_map(|last_resort| choose(graph, roots, written, last_resort)).expect("what is written can be chosen")
+}
+
+/// `None` if everything that was found goes in circles.
+fn choose(graph: &Graph, roots: &[Id], written: &[(Id, Term)], last_resort: bool) -> Option<Vec<(Id, Term)>> {
+    let classes = Classes::of(graph, roots, last_resort);
     let trees = classes.cheapest_trees();
     let mut own = trees.clone();
     for (id, term) in written {
@@ -47,13 +52,13 @@ pub fn extract(graph: &Graph, roots: &[Id], written: &[(Id, Term)]) -> Vec<(Id, 
         (None, _) => trees,
         (Some(_), _) => own,
     };
-    let order = classes.order(&best).expect("a choice that was priced has no cycle");
-    order.into_iter().map(|c| (classes.ids[c], classes.nodes[c][best[c]].term.clone())).collect()
+    let order = classes.order(&best)?;
+    Some(order.into_iter().map(|c| (classes.ids[c], classes.nodes[c][best[c]].term.clone())).collect())
 }
 
 impl Classes {
     /// Every class that a root may need.
-    fn of(graph: &Graph, roots: &[Id]) -> Classes {
+    fn of(graph: &Graph, roots: &[Id], last_resort: bool) -> Classes {
         let mut index: HashMap<Id, usize> = HashMap::new();
         let mut ids: Vec<Id> = Vec::new();
         let mut place = |id: Id, ids: &mut Vec<Id>| {
@@ -68,7 +73,7 @@ impl Classes {
             let id = ids[nodes.len()];
             let mut terms: Vec<&Term> = graph[id].nodes.iter().collect();
             terms.sort();
-            let all = terms.into_iter().map(|term| {
+            let all = terms.into_iter().filter(|t| last_resort || !cost::is_last_resort(t)).map(|term| {
                 let args = term.args.iter().map(|&a| place(graph.find(a), &mut ids)).collect();
                 Node { term: term.clone(), args, cost: cost::of(graph, id, term) }
             });
