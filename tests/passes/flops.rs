@@ -115,7 +115,7 @@ fn fused(program: &Program) -> (Program, Flops, Report) {
 }
 
 /// Elements of the largest value that is computed.
-fn largest(program: &Program) -> u64 {
+pub fn largest(program: &Program) -> u64 {
     let live = program.live();
     let computed = program.values().filter(|&v| live[v.0 as usize] && program.op(v).class() != Class::Leaf);
     computed.map(|v| program.axes.count(program.axes_of(v)) as u64).max().expect("something is computed")

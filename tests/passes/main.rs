@@ -17,6 +17,7 @@
 //! | `naive.rs` | the replicated loss as it is written out runs, and is the simplified one |
 //! | `rules.rs` | each rule alone keeps to the arithmetic of its row |
 //! | `snapshots.rs` | the program after every pass is the one that was looked at |
+//! | `without.rs` | without a rule something gets worse, as the docs say |
 
 mod derivatives;
 mod equivalence;
@@ -34,3 +35,4 @@ mod snapshots;
 mod support;
 mod unbiased;
 mod validate;
+mod without;
