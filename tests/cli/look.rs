@@ -56,6 +56,26 @@ fn opt_runs_the_algorithms_passes_and_shows_each() {
     assert_eq!(timed, ["pass", "inline", "cut", "replicate", "perturb", "simplify", "update", "dce"], "{}", ran.err);
 }
 
+/// Nothing depends on a process: not on the order of a hash map, nor on addresses or time. LocalMixer's step takes longer, and is made less often.
+#[test]
+fn a_hundred_processes_make_the_same_bytes() {
+    let infonce = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fusion/infonce.pf");
+    let infonce = ["opt", infonce, "--batch", "4", "--set", "similarity=cos", "--algorithm", "lg-bp"];
+    let first = (succeeds(&infonce), opt(&[]));
+    assert!(first.0.contains("contract[") && first.1.contains("contract["));
+    std::thread::scope(|s| {
+        for part in 0..2 {
+            let first = &first;
+            s.spawn(move || {
+                for i in (1..100).filter(|i| i % 2 == part) {
+                    assert!(succeeds(&infonce) == first.0, "infonce, process {i}");
+                    assert!(i >= 20 || opt(&[]) == first.1, "localmixer, process {i}");
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn opt_holds_passes_to_their_arithmetic() {
     let small = [&["opt", "localmixer", "--validate", "--set", "height=4", "--set", "width=4"], &SMALL[..]].concat();
