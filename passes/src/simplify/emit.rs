@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
 use super::fold;
-use super::region::Region;
+use super::region::{Region, is_everywhere};
 use super::solve::{Chosen, Solution};
 use super::term::{Head, present};
 use crate::util::expand;
@@ -38,7 +38,7 @@ fn attempt(program: &Program, laws: &fold::Laws, parts: &[(Region, &Solution)], 
     let mut source = vec![Source::Op; program.nodes.len()];
     let mut leaves: HashMap<(usize, usize), Vec<Value>> = HashMap::new();
     for (p, (region, solution)) in parts.iter().enumerate().filter(|(p, _)| !kept.contains(p)) {
-        for &v in region.nodes.iter().filter(|v| !matches!(program.op(**v), Op::Const(_))) {
+        for &v in region.nodes.iter().filter(|v| !is_everywhere(program, **v)) {
             source[v.0 as usize] = Source::Inside;
         }
         for (&node, &term) in region.key.outputs.iter().zip(&solution.outputs) {

@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod cost;
 pub mod emit;
+pub mod equality;
 pub mod extract;
 pub mod fold;
 pub mod order;

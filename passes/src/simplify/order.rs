@@ -21,9 +21,9 @@ pub fn orders(graph: &Graph, class: Id, node: &Term, written: &[Id]) -> Vec<(Id,
     if !(2..=MOST_FACTORS).contains(&node.args.len()) || !over.is_subset(join(graph, &node.args)) {
         return Vec::new();
     }
-    let known = |product: &Term| graph.lookup(product.clone()).filter(|id| written.contains(id));
+    let known = |product: &Term| graph.lookup(product.clone()).is_some_and(|id| written.contains(&id));
     let left = Tree::Node(node.head.clone(), node.args.iter().copied().map(Tree::Class).collect());
-    let mut trees = vec![best(graph, over, &node.args, &|_| None)];
+    let mut trees = vec![best(graph, over, &node.args, &|_| false)];
     let sharing = best(graph, over, &node.args, &known);
     if sharing != trees[0] {
         trees.push(sharing);
@@ -37,7 +37,7 @@ struct Best {
     tree: Tree,
 }
 
-fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(&Term) -> Option<Id>) -> Tree {
+fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(&Term) -> bool) -> Tree {
     let all = (1usize << factors.len()) - 1;
     let members = |set: usize| -> Vec<Id> { factors.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, &id)| id).collect() };
     let mut table: Vec<Option<Best>> = Vec::new();
@@ -51,8 +51,9 @@ fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(&Term) -> O
         let entry = if let [one] = inside[..] {
             let cost = if private.is_empty() { Cost::ZERO } else { written.plus_flops(elements(graph, axes(graph, one))) };
             Best { cost, kept, tree: product(private, vec![Tree::Class(one)]) }
-        } else if let Some(id) = known(&Term::new(Head::Product(private), inside)).filter(|_| set != all) {
-            Best { cost: Cost::ZERO, kept, tree: Tree::Class(id) }
+        } else if set != all && known(&Term::new(Head::Product(private), inside.clone())) {
+            let tree = product(private, inside.iter().copied().map(Tree::Class).collect());
+            Best { cost: Cost::ZERO, kept, tree }
         } else {
             let mut chosen: Option<Best> = None;
             // Each split once: the part with the lowest factor first.

@@ -101,7 +101,7 @@ fn search_text(before: &Program, parts: &[(Region, &Solution)], name: &str) -> S
         };
         let show = |term: &Tree| tree(&before.axes, term, &class);
         let own = |id: Id| solution.named.get(&id).map_or(String::new(), |&n| format!("   // {}", lines[region.nodes[n].0 as usize].0));
-        let ty = |id: Id| solution.types.get(&id).map_or(String::new(), |t| t.show(&before.axes));
+        let ty = |id: Id| solution.known.get(&id).map_or(String::new(), |k| k.ty.show(&before.axes));
         for lemma in &solution.lemmas {
             let _ = writeln!(text, "c{}: {}{}", lemma.class, ty(lemma.class), own(lemma.class));
             for (n, &s) in lemma.steps.iter().enumerate() {
@@ -185,7 +185,7 @@ pub fn drawing(program: &Program, options: &Options) -> String {
                 let rules: Vec<&str> = rules.into_iter().collect();
                 let by = if rules.is_empty() { String::new() } else { format!("\\nby {}", rules.join(", ")) };
                 let shape = if chosen.node.is_some() { "box" } else { "ellipse" };
-                let ty = solution.types[&solution.classes[i]].show(&before.axes);
+                let ty = solution.known[&solution.classes[i]].ty.show(&before.axes);
                 let _ = writeln!(text, "        n{count}_{i} [shape = {shape}, label = \"#{i} {body}\\n{ty}{by}\"];");
                 chosen.args.iter().for_each(|a| {
                     let _ = writeln!(text, "        n{count}_{a} -> n{count}_{i};");

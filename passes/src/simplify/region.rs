@@ -74,12 +74,16 @@ pub fn regions(program: &Program) -> Vec<Region> {
 /// algebra.
 fn inside(program: &Program, v: Value) -> bool {
     let narrowed = matches!(program.op(v), Op::Cast(_)) && program.ty(program.args(v)[0]).dtype.is_float();
-    program.op(v).class() != Class::Leaf && program.ty(v).dtype.is_float() && !narrowed
+    program.op(v).class() != Class::Leaf && program.ty(v).dtype.is_float() && !narrowed && !is_everywhere(program, v)
 }
 
-/// Constants stand in every part that uses them.
-fn is_everywhere(program: &Program, v: Value) -> bool {
-    matches!(program.op(v), Op::Const(_))
+/// Constants and masks as numbers stand in every part that uses them.
+pub fn is_everywhere(program: &Program, v: Value) -> bool {
+    match program.op(v) {
+        Op::Const(_) => true,
+        Op::Cast(to) => to.is_float() && program.ty(program.args(v)[0]).dtype == DType::Bool,
+        _ => false,
+    }
 }
 
 fn region(program: &Program, here: &dyn Fn(Value) -> bool, outputs: &[Value]) -> Region {

@@ -19,8 +19,11 @@ pub struct Rule {
     pub arithmetic: Rules,
     pub why: &'static str,
     /// Equalities that it gives for a node.
-    search: Option<fn(&Graph, &Term) -> Vec<Equality>>,
+    search: Option<Search>,
 }
+
+/// What a rule finds at a node.
+type Search = fn(&Graph, &Term) -> Vec<Equality>;
 
 /// A term over classes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -68,12 +71,12 @@ const fn construction(
 }
 
 /// A rule of the e-graph: real-number algebra.
-const fn rule(
+pub(super) const fn rule(
     name: &'static str,
     family: &'static str,
     sides: [&'static str; 2],
     condition: &'static str,
-    search: fn(&Graph, &Term) -> Vec<Equality>,
+    search: Search,
     why: &'static str,
 ) -> Rule {
     Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic: Rules::Relaxed, why, search: Some(search) }

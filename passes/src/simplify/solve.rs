@@ -9,7 +9,7 @@ use pushforward_ir::{Axes, Op, Program, Type};
 use super::chain::{self, Lemma};
 use super::extract;
 use super::region::{Key, Operand};
-use super::rules::{Rule, Tree};
+use super::rules::{Rule, Tree, is_indicator};
 use super::saturate::{Step, saturate};
 use super::term::{Coefficient, Graph, Head, Term, Typing};
 
@@ -27,11 +27,20 @@ pub struct Solution {
     pub named: HashMap<Id, usize>,
     /// For each term its class, by which steps call it.
     pub classes: Vec<Id>,
-    /// Types of classes that steps speak of; what is no term stands for itself.
-    pub types: HashMap<Id, Type>,
+    /// What is known of the classes that steps speak of.
+    pub known: HashMap<Id, Known>,
     pub nodes: usize,
     pub iterations: usize,
     pub capped: Option<&'static str>,
+}
+
+/// What rules may take for granted of a class.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pub ty: Type,
+    pub constant: Option<Number>,
+    /// It is 0 or 1 everywhere.
+    pub indicator: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -73,7 +82,11 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
     let lemmas = chain::lemmas(&graph, &written, &outcome.steps, &chosen);
     let steps: Vec<Step> =
         outcome.steps.into_iter().map(|s| Step { left: last(&graph, s.left), right: last(&graph, s.right), ..s }).collect();
-    let types = graph.classes().map(|c| (c.id, Type::new(c.data.dtype, c.data.axes))).collect();
+    let known = |id: Id| {
+        let facts = graph[id].data;
+        Known { ty: Type::new(facts.dtype, facts.axes), constant: facts.constant, indicator: is_indicator(&graph, id) }
+    };
+    let known = graph.classes().map(|c| (c.id, known(c.id))).collect();
     let position = |id: Id| chosen.iter().position(|(c, _)| *c == graph.find(id)).expect("what is chosen is complete");
     let node = |class: Id| ids.iter().position(|&id| graph.find(id) == class);
     let terms = chosen
@@ -87,7 +100,7 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
         lemmas,
         named: ids.iter().enumerate().rev().map(|(i, &id)| (graph.find(id), i)).collect(),
         classes: chosen.iter().map(|c| c.0).collect(),
-        types,
+        known,
         nodes: graph.total_size(),
         iterations: outcome.iterations,
         capped: outcome.capped,
