@@ -2,6 +2,7 @@
 //! program as it was written and from the cheapest trees, and improves both by single and by joint changes. Every tie has one answer. It
 //! never gives more than the program's own cost.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use egg::Id;
@@ -26,6 +27,17 @@ struct Classes {
     nodes: Vec<Vec<Node>>,
     roots: Vec<usize>,
     ids: Vec<Id>,
+    walk: RefCell<Walk>,
+}
+
+/// Memory of walks, used again: there are many.
+#[derive(Default)]
+struct Walk {
+    /// For each class twice the number of the walk that last entered it, and one more when it left it.
+    marks: Vec<u64>,
+    number: u64,
+    stack: Vec<(usize, usize)>,
+    order: Vec<usize>,
 }
 
 /// The chosen nodes, arguments before users, with their classes.
@@ -80,7 +92,7 @@ impl Classes {
             let all = all.collect();
             nodes.push(all);
         }
-        Classes { nodes, roots, ids }
+        Classes { nodes, roots, ids, walk: RefCell::default() }
     }
 
     /// The node of the cheapest tree of every class; there is always one, as the program is.
@@ -107,18 +119,23 @@ impl Classes {
 
     /// Classes that `choice` needs, arguments first; `None` if it goes in a circle.
     fn order(&self, choice: &[usize]) -> Option<Vec<usize>> {
-        #[derive(Clone, Copy, PartialEq)]
-        enum State {
-            New,
-            Open,
-            Done,
-        }
-        let mut state = vec![State::New; self.nodes.len()];
-        let mut order = Vec::new();
-        let mut stack: Vec<(usize, usize)> = Vec::new();
+        self.walked(choice, |order| order.to_vec())
+    }
+
+    fn price(&self, choice: &[usize]) -> Option<Cost> {
+        self.walked(choice, |order| order.iter().fold(Cost::ZERO, |sum, &c| sum.plus(self.nodes[c][choice[c]].cost)))
+    }
+
+    fn walked<T>(&self, choice: &[usize], then: impl FnOnce(&[usize]) -> T) -> Option<T> {
+        let Walk { marks, number, stack, order } = &mut *self.walk.borrow_mut();
+        marks.resize(self.nodes.len(), 0);
+        *number += 1;
+        let (entered, left) = (2 * *number, 2 * *number + 1);
+        order.clear();
+        stack.clear();
         for &root in &self.roots {
-            if state[root] == State::New {
-                state[root] = State::Open;
+            if marks[root] < entered {
+                marks[root] = entered;
                 stack.push((root, 0));
             }
             while let Some((class, next)) = stack.last_mut() {
@@ -126,29 +143,22 @@ impl Classes {
                 match node.args.get(*next) {
                     Some(&arg) => {
                         *next += 1;
-                        match state[arg] {
-                            State::New => {
-                                state[arg] = State::Open;
-                                stack.push((arg, 0));
-                            }
-                            State::Open => return None,
-                            State::Done => {}
+                        if marks[arg] < entered {
+                            marks[arg] = entered;
+                            stack.push((arg, 0));
+                        } else if marks[arg] == entered {
+                            return None;
                         }
                     }
                     None => {
-                        state[*class] = State::Done;
+                        marks[*class] = left;
                         order.push(*class);
                         stack.pop();
                     }
                 }
             }
         }
-        Some(order)
-    }
-
-    fn price(&self, choice: &[usize]) -> Option<Cost> {
-        let order = self.order(choice)?;
-        Some(order.iter().fold(Cost::ZERO, |sum, &c| sum.plus(self.nodes[c][choice[c]].cost)))
+        Some(then(order))
     }
 
     fn improve(&self, start: Vec<usize>) -> (Vec<usize>, Option<Cost>) {
@@ -177,14 +187,28 @@ impl Classes {
     /// Several users change to one argument at once: what it costs is worth it for all of them only.
     fn change_together(&self, choice: &mut [usize], cost: &mut Cost) {
         let needed = self.order(choice).unwrap_or_default();
-        for target in 0..self.nodes.len() {
-            let uses = |class: usize, i: usize| self.nodes[class][i].args.contains(&target);
-            let users: Vec<(usize, usize)> = needed
-                .iter()
-                .filter(|&&c| !uses(c, choice[c]))
-                .filter_map(|&c| Some((c, (0..self.nodes[c].len()).filter(|&i| uses(c, i)).min_by(|&a, &b| self.cheaper(c, a, b))?)))
-                .take(MOST_TOGETHER)
-                .collect();
+        let mut candidates: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.nodes.len()];
+        for &class in &needed {
+            for (i, node) in self.nodes[class].iter().enumerate() {
+                for &arg in &node.args {
+                    candidates[arg].push((class, i));
+                }
+            }
+        }
+        for (target, candidates) in candidates.iter().enumerate() {
+            let uses = |class: usize| self.nodes[class][choice[class]].args.contains(&target);
+            let mut users: Vec<(usize, usize)> = Vec::new();
+            for &(class, i) in candidates.iter().filter(|c| !uses(c.0)) {
+                match users.last_mut() {
+                    Some(last) if last.0 == class => {
+                        if self.cheaper(class, i, last.1).is_lt() {
+                            last.1 = i;
+                        }
+                    }
+                    Some(_) | None => users.push((class, i)),
+                }
+            }
+            users.truncate(MOST_TOGETHER);
             if users.len() < 2 {
                 continue;
             }

@@ -30,6 +30,9 @@ pub use rules::{RULES, Rule};
 /// How often the whole is done again: what one part finds out (that a value does not depend on an axis, say) is news to others.
 const MOST_ROUNDS: usize = 4;
 
+/// Another round follows on one that saved more than this part of all FLOPs.
+const WORTH_A_ROUND: u64 = 100;
+
 /// Which arithmetic rewrites must keep to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rules {
@@ -143,10 +146,12 @@ pub fn run_watched(program: &Program, options: &Options, seen: &mut dyn FnMut(St
             for _ in 0..MOST_ROUNDS {
                 let found = round(&program, &laws, rules, &mut solved, &mut report, &mut searched, seen);
                 let next = forms(&found, &laws, seen);
-                if next == program {
+                let [before, after] = [&program, &next].map(|p| crate::cost::flops(p).total());
+                program = next;
+                // What is left to find is worth little then.
+                if after > before - before / WORTH_A_ROUND {
                     break;
                 }
-                program = next;
             }
         }
     }

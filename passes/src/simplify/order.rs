@@ -21,9 +21,10 @@ pub fn orders(graph: &Graph, class: Id, node: &Term, written: &[Id]) -> Vec<(Id,
     if !(2..=MOST_FACTORS).contains(&node.args.len()) || !over.is_subset(join(graph, &node.args)) {
         return Vec::new();
     }
-    let known = |product: &Term| graph.lookup(product.clone()).is_some_and(|id| written.contains(&id));
+    let known =
+        |over, factors: &[Id]| graph.lookup(Term::new(Head::Product(over), factors.to_vec())).is_some_and(|id| written.contains(&id));
     let left = Tree::Node(node.head.clone(), node.args.iter().copied().map(Tree::Class).collect());
-    let mut trees = vec![best(graph, over, &node.args, &|_| false)];
+    let mut trees = vec![best(graph, over, &node.args, &|_, _| false)];
     let sharing = best(graph, over, &node.args, &known);
     if sharing != trees[0] {
         trees.push(sharing);
@@ -37,22 +38,27 @@ struct Best {
     tree: Tree,
 }
 
-fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(&Term) -> bool) -> Tree {
+fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(AxisSet, &[Id]) -> bool) -> Tree {
     let all = (1usize << factors.len()) - 1;
     let members = |set: usize| -> Vec<Id> { factors.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, &id)| id).collect() };
-    let mut table: Vec<Option<Best>> = Vec::new();
+    let mut joins = vec![AxisSet::EMPTY; all + 1];
+    for set in 1..=all {
+        let rest = set & (set - 1);
+        joins[set] = joins[rest] | axes(graph, factors[set.trailing_zeros() as usize]);
+    }
+    let mut table: Vec<Option<Best>> = Vec::with_capacity(all + 1);
     table.push(None);
     for set in 1..=all {
-        let inside = members(set);
-        let inner = join(graph, &inside);
-        let private = (over & inner) - join(graph, &members(all ^ set));
+        let inner = joins[set];
+        let private = (over & inner) - joins[all ^ set];
         let kept = inner - private;
         let written = Cost::written(elements(graph, kept));
-        let entry = if let [one] = inside[..] {
+        let entry = if set.is_power_of_two() {
+            let one = factors[set.trailing_zeros() as usize];
             let cost = if private.is_empty() { Cost::ZERO } else { written.plus_flops(elements(graph, axes(graph, one))) };
             Best { cost, kept, tree: product(private, vec![Tree::Class(one)]) }
-        } else if set != all && known(&Term::new(Head::Product(private), inside.clone())) {
-            let tree = product(private, inside.iter().copied().map(Tree::Class).collect());
+        } else if set != all && known(private, &members(set)) {
+            let tree = product(private, members(set).into_iter().map(Tree::Class).collect());
             Best { cost: Cost::ZERO, kept, tree }
         } else {
             let mut chosen: Option<Best> = None;

@@ -33,24 +33,25 @@ pub enum Operand {
     Leaf(usize),
 }
 
+/// Parts of more values are cut finer.
+const MOST_VALUES: usize = 120;
+
 /// The parts of `program` that have something to rewrite. Every value is in one at most, constants aside.
 pub fn regions(program: &Program) -> Vec<Region> {
-    let borders = borders(program);
     let live = program.live();
-    let mut parts = Parts((0..program.nodes.len()).collect());
     let mut used_by: Vec<Vec<Value>> = vec![Vec::new(); program.nodes.len()];
     for v in program.values().filter(|v| live[v.0 as usize]) {
-        for &a in program.args(v) {
-            used_by[a.0 as usize].push(v);
-            if !borders[a.0 as usize] && !is_everywhere(program, a) {
-                parts.join(v.0 as usize, a.0 as usize);
-            }
-        }
+        program.args(v).iter().for_each(|a| used_by[a.0 as usize].push(v));
     }
-    let mut members: HashMap<usize, Vec<Value>> = HashMap::new();
+    let mut parts = Parts::of(program, &live, &borders(program, Pinned::Alike));
+    let mut finer = Parts::of(program, &live, &borders(program, Pinned::Any));
+    let mut sizes: HashMap<usize, usize> = HashMap::new();
+    program.values().filter(|v| live[v.0 as usize] && inside(program, *v)).for_each(|v| *sizes.entry(parts.part(v)).or_default() += 1);
+    let mut part_of = |v: Value| if sizes[&parts.part(v)] > MOST_VALUES { (1, finer.part(v)) } else { (0, parts.part(v)) };
+    let mut members: HashMap<(usize, usize), Vec<Value>> = HashMap::new();
     let mut order = Vec::new();
     for v in program.values().filter(|v| live[v.0 as usize] && inside(program, *v)) {
-        let part = parts.of(v.0 as usize);
+        let part = part_of(v);
         let list = members.entry(part).or_default();
         if list.is_empty() {
             order.push(part);
@@ -122,8 +123,17 @@ fn region(program: &Program, here: &dyn Fn(Value) -> bool, outputs: &[Value]) ->
     Region { nodes, leaves, key }
 }
 
+/// Which products with a factor that has all axes, and was made by no sum, are borders.
+#[derive(Clone, Copy, PartialEq)]
+enum Pinned {
+    /// Where another factor that has all axes was made by one: nothing can join that sum from outside.
+    Alike,
+    /// Where any other factor was.
+    Any,
+}
+
 /// Values that join nothing.
-fn borders(program: &Program) -> Vec<bool> {
+fn borders(program: &Program, pinned: Pinned) -> Vec<bool> {
     let mut border = vec![false; program.nodes.len()];
     // Whether a sum stands between a value and the borders before it.
     let mut summed = vec![false; program.nodes.len()];
@@ -132,8 +142,8 @@ fn borders(program: &Program) -> Vec<bool> {
         let args = program.args(v);
         let any_summed = args.iter().any(|a| summed[a.0 as usize]);
         let full = |f: Value| program.axes_of(f) == program.axes_of(v);
-        // A factor with all axes that no sum made, next to one that a sum made: nothing can join that sum from outside.
-        let pinned = || [false, true].iter().all(|&made| args.iter().any(|&f| full(f) && summed[f.0 as usize] == made));
+        let made = |f: Value, wanted: bool, any: bool| (any || full(f)) && summed[f.0 as usize] == wanted;
+        let is_pinned = || args.iter().any(|&f| made(f, false, false)) && args.iter().any(|&f| made(f, true, pinned == Pinned::Any));
         border[at] = !program.ty(v).dtype.is_float()
             || match program.op(v) {
                 Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => true,
@@ -142,7 +152,7 @@ fn borders(program: &Program) -> Vec<bool> {
                 Op::Cast(_) => true,
                 Op::Rename(_) => border[args[0].0 as usize],
                 Op::Select => full(args[0]) && !is_delta(program, args[0]),
-                Op::Mul | Op::Div => pinned(),
+                Op::Mul | Op::Div => is_pinned(),
                 Op::Add | Op::Sub | Op::Neg | Op::Sum(_) | Op::Contract(_) => false,
                 Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => true,
             };
@@ -164,20 +174,30 @@ fn is_delta(program: &Program, v: Value) -> bool {
 struct Parts(Vec<usize>);
 
 impl Parts {
-    fn of(&mut self, i: usize) -> usize {
-        let mut root = i;
+    fn of(program: &Program, live: &[bool], borders: &[bool]) -> Parts {
+        let mut parts = Parts((0..program.nodes.len()).collect());
+        for v in program.values().filter(|v| live[v.0 as usize]) {
+            for &a in program.args(v).iter().filter(|a| !borders[a.0 as usize] && !is_everywhere(program, **a)) {
+                parts.join(v, a);
+            }
+        }
+        parts
+    }
+
+    fn part(&mut self, v: Value) -> usize {
+        let mut root = v.0 as usize;
         while self.0[root] != root {
             root = self.0[root];
         }
-        let mut at = i;
+        let mut at = v.0 as usize;
         while self.0[at] != root {
             at = std::mem::replace(&mut self.0[at], root);
         }
         root
     }
 
-    fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.of(a), self.of(b));
+    fn join(&mut self, a: Value, b: Value) {
+        let (a, b) = (self.part(a), self.part(b));
         self.0[a.max(b)] = a.min(b);
     }
 }

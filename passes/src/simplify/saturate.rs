@@ -35,7 +35,7 @@ pub struct Outcome {
 /// `written`: the classes of the program's own values.
 pub fn saturate(graph: &mut Graph, rules: &[&'static Rule], written: &[Id]) -> Outcome {
     let mut outcome = Outcome { steps: Vec::new(), iterations: 0, capped: None };
-    let mut seen: HashSet<(usize, Tree)> = HashSet::new();
+    let mut seen: HashSet<(usize, Id, Tree)> = HashSet::new();
     let mut changed = true;
     while changed && outcome.capped.is_none() {
         if outcome.iterations == MOST_ITERATIONS {
@@ -48,7 +48,7 @@ pub fn saturate(graph: &mut Graph, rules: &[&'static Rule], written: &[Id]) -> O
         for (class, node) in nodes(graph) {
             for (i, rule) in rules.iter().enumerate() {
                 for equality in rule.matches(graph, &node) {
-                    if seen.insert((i, equality.left.clone())) || !already(graph, &equality.right, class) {
+                    if seen.insert((i, class, equality.left.clone())) {
                         found.push((class, *rule, equality));
                     }
                 }
@@ -90,11 +90,6 @@ fn unite(graph: &mut Graph, class: Id, rule: &'static str, left: Tree, right: Tr
         steps.push(Step { rule, left, right, classes, added });
     }
     joined
-}
-
-/// Whether `tree` is in `class`.
-fn already(graph: &Graph, tree: &Tree, class: Id) -> bool {
-    find(graph, tree) == Some(graph.find(class))
 }
 
 /// The class of a term that is in the graph.
