@@ -72,8 +72,13 @@ impl Model {
         let rewrites = report.fired.iter().map(|fired| self.rewrite(&derived, fired)).collect();
         let rest = rest.strip_prefix(&[SIMPLIFY]).unwrap_or(rest);
         let without: Vec<&str> = rest.iter().copied().filter(|&name| name != SIMPLIFY).collect();
+        let derived_origins = derived.origins.clone();
         let (naive, simplified) = (run(derived, &without)?, run(simplified, rest)?);
         let mut notes = report.notes.clone();
+        for (origin, why) in &report.unfused {
+            let place = derived_origins.get(*origin as usize).map_or(String::new(), |o| format!(" ({})", self.sources().locate(o.span)));
+            notes.push(format!("{why}{place}"));
+        }
         if at.is_none() {
             notes.push(format!("`{SIMPLIFY}` is none of the passes: nothing was rewritten"));
         }

@@ -17,9 +17,10 @@ pub mod saturate;
 pub mod solve;
 pub mod term;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use pushforward_ir::Program;
+use pushforward_ir::op::Class;
+use pushforward_ir::{AxisSet, Op, Program, Value};
 
 use crate::algorithm::Options;
 use region::{Key, Region};
@@ -96,13 +97,15 @@ pub struct Report {
     pub nodes: usize,
     /// Most iterations that an e-graph took.
     pub iterations: usize,
-    /// Parts of the program that went through an e-graph, and how many of them differ.
+    /// Parts of the program that went through an e-graph at first, and how many of them differ.
     pub regions: usize,
     pub distinct: usize,
     /// The largest e-graph.
     pub largest: usize,
-    /// A line for each cap that was hit, and for each part that could not be made cheaper, why.
+    /// A line for each cap that was hit.
     pub notes: Vec<String>,
+    /// What is still computed once for every copy: origin, and why.
+    pub unfused: Vec<(u32, String)>,
 }
 
 pub fn run(program: &Program, options: &Options) -> Program {
@@ -122,10 +125,10 @@ pub enum Stage<'a> {
 }
 
 /// [`run_reported`], shown stage by stage.
-pub fn run_watched(program: &Program, options: &Options, seen: &mut dyn FnMut(Stage)) -> (Program, Report) {
+pub fn run_watched(written: &Program, options: &Options, seen: &mut dyn FnMut(Stage)) -> (Program, Report) {
     let settings = &options.simplify;
     if settings.off {
-        return (program.clone(), Report::default());
+        return (written.clone(), Report::default());
     }
     let rules: Vec<&'static Rule> = RULES.iter().filter(|r| settings.allows(r) && r.is_searched()).collect();
     let laws = fold::Laws::new(settings);
@@ -135,7 +138,7 @@ pub fn run_watched(program: &Program, options: &Options, seen: &mut dyn FnMut(St
         seen(Stage::Forms { before: program, whole: &whole, forms: &forms });
         next
     };
-    let mut program = forms(program, &laws, seen);
+    let mut program = forms(written, &laws, seen);
     let mut searched: BTreeMap<(&'static str, u32), usize> = BTreeMap::new();
     // While losses stand, derivatives are to come: they are taken of what was written.
     if !rules.is_empty() && program.losses.is_empty() {
@@ -159,7 +162,41 @@ pub fn run_watched(program: &Program, options: &Options, seen: &mut dyn FnMut(St
     let searched = searched.into_iter().map(|((rule, origin), count)| Fired { rule, origin, count });
     report.fired = constructed.chain(searched).collect();
     report.fired.sort_by_key(|f| (RULES.iter().position(|r| r.name == f.rule), f.origin));
+    report.unfused = unfused(written, &program);
     (program, report)
+}
+
+/// Nonlinear ops of a replicated loss that are still taken for each index of an axis along which it is copied: before anything is summed over
+/// that axis, so the loss is no function of such a sum.
+fn unfused(written: &Program, program: &Program) -> Vec<(u32, String)> {
+    let copied = copied(written);
+    let telling = |p: &Program, v: Value| p.op(v).class() == Class::Slow || matches!(p.op(v), Op::Max(_));
+    let live = program.live();
+    let mut found = BTreeSet::new();
+    for v in program.values().filter(|&v| live[v.0 as usize] && telling(program, v)) {
+        let node = program.node(v);
+        let (along, same) = (node.ty.axes & copied, |w: &Value| written.node(*w).origin == node.origin && telling(written, *w));
+        if !along.is_empty() && written.values().any(|w| same(&w)) {
+            let along = program.axes.show(along);
+            let op = node.op.name();
+            found.insert((node.origin, format!("`{op}` is taken at each of {along}, along which the loss is copied: the loss is no function of a sum over {along}, so this part is not shared by the copies")));
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Axes along which `replicate` made copies: those of masks between a value and itself, held still.
+fn copied(program: &Program) -> AxisSet {
+    let mut axes = AxisSet::EMPTY;
+    for v in program.values() {
+        if let (Op::Select, &[mask, x, still]) = (program.op(v), program.args(v))
+            && *program.op(still) == Op::StopGradient
+            && program.args(still) == [x]
+        {
+            axes = axes | (program.axes_of(mask) - program.axes_of(x));
+        }
+    }
+    axes
 }
 
 /// Every part through its e-graph once; equal parts are solved once.
@@ -179,12 +216,14 @@ fn round(
             report.nodes += solution.nodes;
             report.largest = report.largest.max(solution.nodes);
             report.iterations = report.iterations.max(solution.iterations);
-            report.distinct += 1;
             report.notes.extend(solution.capped.map(|cap| format!("the cap on {cap} ended a search")));
             solved.insert(region.key.clone(), solution);
         }
     }
-    report.regions = report.regions.max(regions.len());
+    if report.regions == 0 {
+        report.regions = regions.len();
+        report.distinct = regions.iter().map(|r| &r.key).collect::<HashSet<_>>().len();
+    }
     let parts: Vec<(Region, &Solution)> = regions
         .into_iter()
         .map(|region| {
