@@ -113,3 +113,47 @@ fn wrong_requests() {
     refused(&["explain", "localmixer", "-p", "simplfy"], 2, &["no pass is called `simplfy`", "did you mean `simplify`?"]);
     refused(&["explain", "nowhere.pf"], 1, &["there is no file `nowhere.pf`", "hint: "]);
 }
+
+/// Every step of a proof names a rule of the table; it begins with the copies and ends with what is chosen.
+#[test]
+fn a_proof_is_a_chain_of_rules() {
+    let proof = succeeds(&[&["explain", "localmixer", "--proof", "d.block0.loss"], &SIZES[..]].concat());
+    let rules: BTreeSet<&str> = pushforward_passes::simplify::RULES.iter().map(|r| r.name).collect();
+    let mut named = BTreeSet::new();
+    for line in proof.lines().filter(|l| l.trim_start().starts_with("equals ")) {
+        let by = line.rsplit_once("   by ").unwrap_or_else(|| panic!("a step without a rule: {line}")).1;
+        // A step of the e-graph shows the equality itself, too.
+        let by = by.split(", as ").next().expect("there is a first part");
+        for rule in by.split(", ") {
+            assert!(rules.contains(rule), "`{rule}` is no rule: {line}");
+            named.insert(rule.to_string());
+        }
+    }
+    for rule in ["drop-mark", "select-same", "delta-sum", "flatten", "factor", "order"] {
+        assert!(named.contains(rule), "`{rule}` has no part in it: {named:?}");
+    }
+    assert!(proof.contains("delta[") && proof.contains("// chosen\n"), "{proof}");
+    let (_, chosen) = proof.rsplit_once("// chosen\n").expect("it ends with the result");
+    assert!(!chosen.contains("delta["), "copies are left:\n{chosen}");
+    refused(&["explain", "localmixer", "--proof", "d.block0.los"], 2, &["no output has that name", "did you mean `d.block0.loss`?"]);
+}
+
+#[test]
+fn a_drawing_is_a_graph() {
+    let dot = succeeds(&[&["explain", "localmixer", "--dot"], &SIZES[..]].concat());
+    assert!(dot.starts_with("digraph simplify {") && dot.trim_end().ends_with('}'));
+    assert_eq!(dot.matches('{').count(), dot.matches('}').count());
+    assert!(dot.contains("subgraph cluster_0") && dot.contains(" -> ") && dot.contains("by "), "{dot}");
+}
+
+/// A loss of each patch alone, and the worst of them.
+#[test]
+fn what_the_copies_do_not_share_is_said() {
+    let text = succeeds(&["explain", "tests/fusion/worst_patch_layer.pf", "--batch", "4", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let notes = json["notes"].as_array().expect("a list");
+    assert!(notes.iter().any(|n| n.as_str().is_some_and(|n| n.contains("`exp` is taken at each of P"))), "{notes:?}");
+    let fused = explain(&[]);
+    let shared = fused["notes"].as_array().expect("a list").iter().all(|n| n.as_str().is_some_and(|n| !n.contains("not shared")));
+    assert!(shared, "{}", fused["notes"]);
+}

@@ -2,11 +2,11 @@
 //! the e-graph; those without hold by construction, in [`super::fold`]. No rule knows a loss, a layer or a model, and none looks at costs.
 
 use egg::Id;
-use pushforward_ir::op::{Class, Number};
+use pushforward_ir::op::Number;
 use pushforward_ir::{AxisSet, Op};
 
 use super::Rules;
-use super::term::{Coefficient, Graph, Head, Term, present};
+use super::term::{Coefficient, Graph, Head, Term};
 
 /// A row of [`RULES`].
 pub struct Rule {
@@ -269,31 +269,6 @@ pub const RULES: &[Rule] = &[
         mask_product,
         "As a factor a mask takes part in the order of a contraction.",
     ),
-    rule("mask-twice", "products", ["cast(m) * cast(m) * x", "cast(m) * x"], "", mask_twice, "A mask is its own square."),
-    rule(
-        "max-constant",
-        "names",
-        ["max[A](x)", "x"],
-        "x turned out not to depend on A",
-        max_constant,
-        "What is constant along an axis is its own maximum there.",
-    ),
-    rule(
-        "rename-constant",
-        "names",
-        ["rename[A -> B](x)", "x"],
-        "x turned out not to depend on A",
-        rename_constant,
-        "There is nothing to rename.",
-    ),
-    rule(
-        "select-equal",
-        "masks",
-        ["select(m, x, x)", "x"],
-        "the branches turned out equal",
-        select_equal,
-        "Algebra may show what writing does not: that both cases are one.",
-    ),
     rule(
         "order",
         "order",
@@ -467,14 +442,6 @@ pub fn is_indicator(graph: &Graph, id: Id) -> bool {
     let indicator =
         |n: &Term| matches!((&n.head, &n.args[..]), (Head::Op(Op::Cast(_)), &[c]) if graph[c].data.dtype == pushforward_ir::DType::Bool);
     graph[id].nodes.iter().any(indicator)
-}
-
-fn mask_twice(graph: &Graph, node: &Term) -> Vec<Equality> {
-    let Some(over) = over(node) else { return Vec::new() };
-    let Some(i) = (1..node.args.len()).find(|&i| node.args[i] == node.args[i - 1] && is_indicator(graph, node.args[i])) else {
-        return Vec::new();
-    };
-    vec![Equality { left: whole(node), right: product(over, leaves(&without(&node.args, i))) }]
 }
 
 // ---- sums
@@ -659,36 +626,4 @@ fn remove(all: &[Id], some: &[Id]) -> Vec<Id> {
         all.iter().position(|a| a == id).map(|at| all.remove(at));
     }
     all
-}
-
-// ---- what turned out constant or equal
-
-fn max_constant(graph: &Graph, node: &Term) -> Vec<Equality> {
-    match (&node.head, &node.args[..]) {
-        (Head::Op(op @ Op::Max(_)), &[x]) => smaller(graph, node, op, x),
-        _ => Vec::new(),
-    }
-}
-
-fn rename_constant(graph: &Graph, node: &Term) -> Vec<Equality> {
-    match (&node.head, &node.args[..]) {
-        (Head::Op(op @ Op::Rename(_)), &[x]) => smaller(graph, node, op, x),
-        _ => Vec::new(),
-    }
-}
-
-fn smaller(graph: &Graph, node: &Term, op: &Op, x: Id) -> Vec<Equality> {
-    let right = match present(op, axes(graph, x)) {
-        Some(same) if same == *op => return Vec::new(),
-        Some(less) => Tree::Node(Head::Op(less), vec![leaf(x)]),
-        None => leaf(x),
-    };
-    vec![Equality { left: whole(node), right }]
-}
-
-fn select_equal(_: &Graph, node: &Term) -> Vec<Equality> {
-    match (&node.head, &node.args[..]) {
-        (Head::Op(op), &[_, x, y]) if op.class() == Class::Select && x == y => vec![Equality { left: whole(node), right: leaf(x) }],
-        _ => Vec::new(),
-    }
 }

@@ -21,20 +21,6 @@ const INFONCE: &str = include_str!("../../../../tests/fusion/infonce.pf");
 const INFONCE_VIEWS: &str = include_str!("../../../../tests/fusion/infonce_views.pf");
 const RESIDUAL: &str = include_str!("../../../../tests/fusion/xent_residual.pf");
 
-/// Terms that meet in ways that models rarely show.
-const ODD: &str = "pf 1
-axis N, A = 3;
-axis A2 like A;
-model odd(x: f32[N, A], y: f32[N, A], z: f32[N], i: i32[N]) {
-    mask = cast[f32](eq(iota[A](), i));
-    twice = mask * (x * mask);
-    hidden = (x + z) - x;
-    output a: f32[N] = sum[A](twice * y);
-    output b: f32[N] = max[A](hidden);
-    output c: f32[N, A2] = rename[A -> A2](hidden) + rename[A -> A2](x);
-}
-";
-
 fn inlined(text: &str, sets: &[(&str, &str)]) -> Program {
     let sets = sets.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     let bindings = Bindings { sets, batch: Some(3), float: DType::F64, ..Bindings::default() };
@@ -55,7 +41,7 @@ fn programs() -> Vec<Program> {
         ("blocks", "2"),
         ("classes", "3"),
     ];
-    let mut all = vec![inlined(ODD, &[])];
+    let mut all = Vec::new();
     for (text, more) in [
         (CROSS_ENTROPY, ("classes", "3")),
         (INFONCE, ("similarity", "dot")),
