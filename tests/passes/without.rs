@@ -70,7 +70,7 @@ const WORSE: &[Worse] = &[
     worse("merge", Loss("infonce_residual", Reverse), Contractions, 70.0),
     worse("coefficient", Loss("infonce", Forward), Flops, 1.0001),
     worse("distribute", Loss("infonce cos", Forward), Contractions, 15.0),
-    worse("affine", Step("bn", Algorithm::LgBp), Flops, 1.0001),
+    worse("affine", Step("bn", Algorithm::LgBp), Flops, 1.00001),
     worse("factor", Loss("cross_entropy", Reverse), Contractions, 20.0),
     worse("mask-product", Loss("cross_entropy", Reverse), Contractions, 300.0),
     worse("order", Loss("infonce", Reverse), Contractions, 200.0),
