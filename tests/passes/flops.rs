@@ -279,6 +279,7 @@ fn the_e_graph_is_far_from_its_caps_and_knows_no_number_of_blocks() {
             let (_, few) = step(preset, 3, algorithm);
             let (_, many) = step(preset, 6, algorithm);
             assert_eq!(few.distinct, many.distinct, "{what}: {} parts for 3 blocks, {} for 6", few.distinct, many.distinct);
+            assert_eq!(few.largest, many.largest, "{what}: the largest part knows how many blocks there are");
             assert!(many.regions > few.regions, "{what}: {} and {} parts", few.regions, many.regions);
             assert!(many.largest * 2 < MOST_NODES, "{what}: {} nodes of {MOST_NODES}", many.largest);
             assert!(many.iterations * 2 < MOST_ITERATIONS, "{what}: {} iterations of {MOST_ITERATIONS}", many.iterations);

@@ -78,11 +78,15 @@ fn inside(program: &Program, v: Value) -> bool {
     program.op(v).class() != Class::Leaf && program.ty(v).dtype.is_float() && !narrowed && !is_everywhere(program, v)
 }
 
-/// Constants and masks as numbers stand in every part that uses them.
+/// Constants and masks as numbers, scaled or not, stand in every part that uses them: losses of the same labels share one, and would be one part
+/// that grows with the number of blocks.
 pub fn is_everywhere(program: &Program, v: Value) -> bool {
-    match program.op(v) {
-        Op::Const(_) => true,
-        Op::Cast(to) => to.is_float() && program.ty(program.args(v)[0]).dtype == DType::Bool,
+    let is_number = |v: &Value| matches!(program.op(*v), Op::Const(_));
+    match (program.op(v), program.args(v)) {
+        (Op::Const(_), _) => true,
+        (Op::Cast(to), &[x]) => to.is_float() && program.ty(x).dtype == DType::Bool,
+        (Op::Neg, &[x]) => is_everywhere(program, x),
+        (Op::Mul, args) => args.iter().any(is_number) && args.iter().all(|&x| is_everywhere(program, x)),
         _ => false,
     }
 }
