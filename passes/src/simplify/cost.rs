@@ -2,8 +2,8 @@
 //! and never measures.
 
 use egg::Id;
+use pushforward_ir::AxisSet;
 use pushforward_ir::op::Class;
-use pushforward_ir::{AxisSet, Op};
 
 use super::rules::{axes, is_indicator, join};
 use super::term::{Graph, Head, Term};
@@ -95,9 +95,4 @@ fn scaling(graph: &Graph, id: Id) -> f64 {
     let size = |id: Id| elements(graph, axes(graph, id));
     let factors = graph[id].nodes.iter().filter(|n| matches!(n.head, Head::Product(_)) && n.args.len() <= 2).flat_map(|n| &n.args);
     factors.map(|&f| size(f)).fold(size(id), f64::min)
-}
-
-/// Whether an op only gives a value another name, or none.
-pub fn is_free(op: &Op) -> bool {
-    matches!(op.class(), Class::Leaf | Class::Rename | Class::Mark)
 }

@@ -6,7 +6,8 @@
 pub mod chain;
 pub mod cost;
 pub mod emit;
-pub mod equality;
+#[cfg(test)]
+mod equality;
 pub mod extract;
 pub mod fold;
 pub mod order;

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 use pushforward_ir::infer::infer;
-use pushforward_ir::op::{Class, Number};
+use pushforward_ir::op::Number;
 use pushforward_ir::{AxisSet, DType, Op, Program, Type};
 
 /// What a node computes from its arguments.
@@ -195,9 +195,4 @@ pub fn present(op: &Op, axes: AxisSet) -> Option<Op> {
         }
         _ => Some(op.clone()),
     }
-}
-
-/// Whether an op is worth nothing: it only gives names.
-pub fn is_free(op: &Op) -> bool {
-    op.class() == Class::Leaf || op.class() == Class::Rename || op.class() == Class::Mark
 }
