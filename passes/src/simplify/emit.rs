@@ -210,7 +210,7 @@ impl Terms<'_> {
                 factors[i] = self.scaled(b, c, args[i]);
                 product(b, &factors, *over)
             }
-            _ => b.scale(self.made[&term], c),
+            _ => scale(b, self.made[&term], c),
         }
     }
 
@@ -227,6 +227,17 @@ impl Terms<'_> {
         let factors = chosen.args.iter().enumerate().filter(|(_, a)| mask(b, self.made[a]).is_none()).map(|(i, &a)| (i, least(a)));
         factors.min_by_key(|&(i, least)| (least, i)).filter(|&(_, least)| least < elements(term))
     }
+}
+
+/// `c * x`. What was divided by a count stays divided by it: the mean of equal numbers is then that number, and not one beside it, on which a
+/// norm of nothing would hang.
+fn scale(b: &mut Builder, x: Value, c: f64) -> Value {
+    let count = (1.0 / c).round();
+    if c.abs() < 1.0 && count.abs() < 1e7 && (count * c - 1.0).abs() < 1e-12 {
+        let count = b.constant(count, b.ty(x).dtype);
+        return b.op(Op::Div, &[x, count]);
+    }
+    b.scale(x, c)
 }
 
 /// Of what `v` is the inverse.
