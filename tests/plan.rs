@@ -92,8 +92,8 @@ fn parameters_are_updated_in_place_after_their_last_reader() {
     }
 }
 
-/// Under greedy local losses everything up to the directional derivatives is a map over the batch: one stage of slices, and what mixes
-/// examples (weight gradients) comes after it.
+/// Under greedy local losses everything up to the directional derivatives is a map over the batch: noise, and one long stage of slices. What
+/// reads parameters alone stands between them, and what mixes examples (weight gradients) comes after.
 #[test]
 fn what_is_independent_from_example_to_example_is_sliced() {
     let plan = plan("localmixer", &[("blocks", "3")], Algorithm::LgFgA, 128);
@@ -104,8 +104,9 @@ fn what_is_independent_from_example_to_example_is_sliced() {
     let later: usize = (1..plan.stages.len()).map(noise).sum();
     assert_eq!(later, 0);
     // A batch norm mixes examples: then there is no such stage.
+    let longest = |plan: &Plan| plan.stages.iter().filter(|s| s.slice.is_some()).map(|s| s.launches.len()).max().unwrap_or(0);
     let mixed = self::plan("localmixer", &[("blocks", "3"), ("norm", "bn")], Algorithm::LgFgA, 128);
-    assert!(mixed.stages[0].slice.is_none() || mixed.stages[0].launches.len() < plan.stages[0].launches.len());
+    assert!(longest(&plan) > 50 && longest(&mixed) < 20, "{} and {} launches", longest(&plan), longest(&mixed));
 }
 
 /// Blocks after the first and before the last are alike; with more of them there are more launches and not one more kernel.
