@@ -1,6 +1,7 @@
 //! The order of launches, and which of them run example by example. Kernels that are pure maps over the batch run as long as there are any,
-//! one slice of the examples after the other; what mixes examples (weight gradients, batch statistics) runs whole. It moves no data and
-//! chooses no kernel. Read [`schedule`] first.
+//! one slice of the examples after the other; what mixes examples (weight gradients, batch statistics) runs whole. What such maps read and
+//! no example has a part in runs before them, so that it does not cut their run in two. It moves no data and chooses no kernel. Read
+//! [`schedule`] first.
 
 use std::collections::BTreeSet;
 
@@ -51,13 +52,17 @@ pub fn schedule(program: &Program, clusters: &Clusters, updates: &[Option<Value>
             }
         }
     }
+    let sliced: Vec<bool> = by_example.iter().map(|b| *b == Some(true)).collect();
+    let (after, before) = (reached(&sliced, &users), reached(&sliced, &waits));
+    let goes_first = |c: ClusterId| !after[c] && before[c];
     // The first value decides between clusters that are ready: the order in which the program was written.
     let key = |c: ClusterId| (clusters.list[c].roots.first().copied(), c);
     let mut ready: BTreeSet<(Option<Value>, ClusterId)> = (0..count).filter(|&c| live(c) && waits[c].is_empty()).map(key).collect();
     let mut groups: Vec<Group> = Vec::new();
     while let Some(&first) = ready.first() {
-        let sliced = ready.iter().copied().find(|&(_, c)| by_example[c] == Some(true));
-        let (next, by_example) = sliced.map_or((first, false), |s| (s, true));
+        let ahead = ready.iter().copied().find(|&(_, c)| goes_first(c));
+        let next = ahead.or_else(|| ready.iter().copied().find(|&(_, c)| sliced[c])).unwrap_or(first);
+        let by_example = sliced[next.1];
         ready.remove(&next);
         let c = next.1;
         match groups.last_mut() {
@@ -72,6 +77,20 @@ pub fn schedule(program: &Program, clusters: &Clusters, updates: &[Option<Value>
         }
     }
     waits.iter().all(BTreeSet::is_empty).then_some(groups)
+}
+
+/// Clusters to which `edges` lead from those of `from`, these among them.
+fn reached(from: &[bool], edges: &[BTreeSet<ClusterId>]) -> Vec<bool> {
+    let mut reached = from.to_vec();
+    let mut open: Vec<ClusterId> = (0..from.len()).filter(|&c| from[c]).collect();
+    while let Some(c) = open.pop() {
+        for &next in &edges[c] {
+            if !std::mem::replace(&mut reached[next], true) {
+                open.push(next);
+            }
+        }
+    }
+    reached
 }
 
 /// Examples of a slice: as many as give its largest matrix product enough rows, but at least two slices.
