@@ -94,3 +94,24 @@ fn update_is_stochastic_gradient_descent() {
     assert_near("update", &updated, &expected, 1e-15, 1e-18);
     assert_eq!(updated.len(), expected.len(), "nothing else comes out");
 }
+
+/// Patches of one colour: their norm is nothing, to the last bit, and so is its sign, on which a ReLU's mask hangs. A mean that multiplies by
+/// 1 / n in place of dividing by n is not the number of which it is the mean.
+#[test]
+fn the_norm_of_equal_numbers_stays_zero() {
+    for size in ["3", "192", "1000"] {
+        let text = "pf 1\nsize n = 3;\naxis N, C = n, K = 2;\nmodel flat(x: f32[N, C], w: f32[C, K]) {\n    y = norm[C](x);\n    \
+                    output y: f32[N, C] = y;\n    output z: f32[N, K] = sum[C](y * w);\n    output v: f32[N, K] = sum[C](norm[C](relu(x)) * w);\n}\n";
+        let before = inlined(text, &[("n", size)], 3, DType::F32);
+        let after = passed(before.clone(), &["simplify", "dce"], &Options::new(Algorithm::Bp));
+        let mut inputs = tensors(&before, &mut Random::new(27));
+        inputs.get_mut("x").expect("an input").data.fill(1.0);
+        for (what, program) in [("before", &before), ("after", &after)] {
+            let results = evaluated(program, &inputs);
+            assert_eq!(results.len(), 3);
+            for (name, y) in results {
+                assert!(y.data.iter().all(|y| *y == 0.0), "{what}, {size} numbers, {name}: {:?}", &y.data[..2]);
+            }
+        }
+    }
+}

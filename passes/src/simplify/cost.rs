@@ -85,7 +85,7 @@ pub fn of(graph: &Graph, class: Id, node: &Term) -> Cost {
             Class::Arith | Class::Float | Class::Slow | Class::Compare | Class::Logic | Class::Select | Class::Cast | Class::Index => {
                 out.plus_flops(size(class))
             }
-            Class::Contract => unreachable!("contractions are products here"),
+            Class::Contract => out.plus_flops(2.0 * elements(graph, join(graph, &node.args))),
         },
     }
 }

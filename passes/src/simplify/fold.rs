@@ -15,8 +15,24 @@ use pushforward_ir::program::{Loss, rebuild};
 use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
 use super::Settings;
-use super::rules::RULES;
+use super::rules::{RULES, row};
 use crate::util::{Renames, expand, rename_op};
+
+// A law without a row in the table does not compile.
+const BOUND_NAME: usize = row("bound-name");
+const COMMUTE: usize = row("commute");
+const DELTA_SUM: usize = row("delta-sum");
+const DROP_MARK: usize = row("drop-mark");
+const EQ_DELTA: usize = row("eq-delta");
+const MASK_CASES: usize = row("mask-cases");
+const MASK_COMPLEMENT: usize = row("mask-complement");
+const MASK_FACTOR: usize = row("mask-factor");
+const MASK_OUT: usize = row("mask-out");
+const MAX_ABSENT: usize = row("max-absent");
+const RENAME_JOIN: usize = row("rename-join");
+const RENAME_PUSH: usize = row("rename-push");
+const SELECT_NESTED: usize = row("select-nested");
+const SELECT_SAME: usize = row("select-same");
 
 /// The laws that may be used, and how often each was, by place.
 pub struct Laws<'a> {
@@ -47,15 +63,14 @@ impl<'a> Laws<'a> {
         self.fired.into_inner()
     }
 
-    /// Whether `law` may be used; if so it is counted.
-    fn may(&self, b: &Builder, law: &str) -> bool {
-        let Some(i) = RULES.iter().position(|r| r.name == law) else { unreachable!("`{law}` has no row") };
-        let may = self.settings.allows(&RULES[i]);
+    /// Whether the rule of that number may be used; if so it is counted.
+    fn may(&self, b: &Builder, law: usize) -> bool {
+        let may = self.settings.allows(&RULES[law]);
         if may {
-            *self.fired.borrow_mut().entry((i, b.origin)).or_default() += 1;
+            *self.fired.borrow_mut().entry((law, b.origin)).or_default() += 1;
             let mut recent = self.recent.borrow_mut();
-            if !recent.contains(&i) {
-                recent.push(i);
+            if !recent.contains(&law) {
+                recent.push(law);
             }
         }
         may
@@ -79,7 +94,7 @@ pub fn traced(program: &Program, laws: &Laws) -> (Program, Program, Vec<Form>) {
     let folded = rebuild(program, |b, v, args| {
         laws.recent.borrow_mut().clear();
         let y = match program.op(v) {
-            Op::StopGradient | Op::Activity(_) if program.losses.is_empty() && laws.may(b, "drop-mark") => args[0],
+            Op::StopGradient | Op::Activity(_) if program.losses.is_empty() && laws.may(b, DROP_MARK) => args[0],
             op => {
                 let y = laws.make(b, op, args);
                 if marked.contains(&v) { expand(b, y, program.axes_of(v)) } else { y }
@@ -106,14 +121,14 @@ impl Laws<'_> {
         match op {
             Op::Select => self.select(b, x),
             Op::Neg | Op::Cast(_) => match masked(b, x[0]) {
-                Some((mask, inner)) if self.may(b, "mask-out") => {
+                Some((mask, inner)) if self.may(b, MASK_OUT) => {
                     let y = b.op(op.clone(), &[inner]);
                     under(b, mask, y)
                 }
                 Some(_) | None => b.op(op.clone(), x),
             },
             Op::Div => match masked(b, x[0]) {
-                Some((mask, inner)) if self.may(b, "mask-out") => {
+                Some((mask, inner)) if self.may(b, MASK_OUT) => {
                     let y = b.op(Op::Div, &[inner, x[1]]);
                     under(b, mask, y)
                 }
@@ -124,7 +139,7 @@ impl Laws<'_> {
             Op::Sum(over) | Op::Contract(over) => self.reduce(b, x, *over),
             Op::Max(over) => {
                 let present = *over & b.axes_of(x[0]);
-                if present != *over && !self.may(b, "max-absent") {
+                if present != *over && !self.may(b, MAX_ABSENT) {
                     let x = expand(b, x[0], *over);
                     return b.op(op.clone(), &[x]);
                 }
@@ -134,7 +149,7 @@ impl Laws<'_> {
             Op::Rename(pairs) => match masked(b, x[0]) {
                 Some((mask, inner))
                     if pairs.iter().all(|(from, to)| !b.axes_of(mask).contains(*from) && !b.axes_of(mask).contains(*to))
-                        && self.may(b, "mask-out") =>
+                        && self.may(b, MASK_OUT) =>
                 {
                     let y = self.renamed(b, inner, pairs);
                     under(b, mask, y)
@@ -153,9 +168,7 @@ impl Laws<'_> {
             }
             Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => b.op(op.clone(), x),
             Op::Eq => match (b.program().op(x[0]), b.program().op(x[1])) {
-                (&Op::Iota(l), &Op::Iota(r))
-                    if l != r && b.program().axes.size(l) == b.program().axes.size(r) && self.may(b, "eq-delta") =>
-                {
+                (&Op::Iota(l), &Op::Iota(r)) if l != r && b.program().axes.size(l) == b.program().axes.size(r) && self.may(b, EQ_DELTA) => {
                     b.op(Op::Delta((l, r)), &[])
                 }
                 _ => b.op(Op::Eq, x),
@@ -167,7 +180,7 @@ impl Laws<'_> {
 
     fn select(&self, b: &mut Builder, x: &[Value]) -> Value {
         let (mask, mut yes, mut no) = (x[0], x[1], x[2]);
-        if yes == no && self.may(b, "select-same") {
+        if yes == no && self.may(b, SELECT_SAME) {
             return yes;
         }
         // Inside a branch the same mask is decided.
@@ -175,15 +188,15 @@ impl Laws<'_> {
             (Op::Select, args) if args[0] == mask => Some(args[which]),
             _ => None,
         };
-        if let Some(inner) = branch(b, yes, 1).filter(|_| self.may(b, "select-nested")) {
+        if let Some(inner) = branch(b, yes, 1).filter(|_| self.may(b, SELECT_NESTED)) {
             yes = inner;
         }
-        if let Some(inner) = branch(b, no, 2).filter(|_| self.may(b, "select-nested")) {
+        if let Some(inner) = branch(b, no, 2).filter(|_| self.may(b, SELECT_NESTED)) {
             no = inner;
         }
         // A mask under another select goes outside.
         match masked(b, yes) {
-            Some((outer, inner)) if is_zero(b, no) && self.may(b, "mask-out") => {
+            Some((outer, inner)) if is_zero(b, no) && self.may(b, MASK_OUT) => {
                 let kept = b.op(Op::Select, &[mask, inner, no]);
                 under(b, outer, kept)
             }
@@ -194,7 +207,7 @@ impl Laws<'_> {
     fn sum_of_two(&self, b: &mut Builder, op: &Op, x: &[Value]) -> Value {
         if let (Some((m, l)), Some((n, r))) = (masked(b, x[0]), masked(b, x[1]))
             && m == n
-            && self.may(b, "mask-out")
+            && self.may(b, MASK_OUT)
         {
             let y = b.op(op.clone(), &[l, r]);
             return under(b, m, y);
@@ -207,7 +220,7 @@ impl Laws<'_> {
             (Some(l), None) | (None, Some(l)) => l.is_constant(b) && (constant(b, x[0]).is_some() || constant(b, x[1]).is_some()),
             (None, None) => false,
         };
-        if !one_mask || !self.may(b, "mask-cases") {
+        if !one_mask || !self.may(b, MASK_CASES) {
             return b.op(op.clone(), x);
         }
         let mask = l.as_ref().or(r.as_ref()).expect("one of them has cases").mask;
@@ -225,7 +238,7 @@ impl Laws<'_> {
 
     fn product(&self, b: &mut Builder, x: &[Value]) -> Value {
         if let (Some(l), Some(r)) = (indicator(b, x[0]), indicator(b, x[1]))
-            && self.may(b, "mask-factor")
+            && self.may(b, MASK_FACTOR)
         {
             let both = if l.mask == r.mask { l.mask } else { b.op(Op::And, &[l.mask.min(r.mask), l.mask.max(r.mask)]) };
             return b.op(b.program().op(x[0]).clone(), &[both]);
@@ -233,7 +246,7 @@ impl Laws<'_> {
         for (i, &f) in x.iter().enumerate() {
             let other = x[1 - i];
             let Some(cases) = indicator(b, f).or_else(|| cases(b, f).filter(|c| c.is_constant(b))) else { continue };
-            if constant(b, other).is_some() || !self.may(b, "mask-factor") {
+            if constant(b, other).is_some() || !self.may(b, MASK_FACTOR) {
                 continue;
             }
             let dtype = b.ty(f).dtype;
@@ -385,7 +398,7 @@ impl Laws<'_> {
                 None => factors.push(f),
             }
         }
-        mask.filter(|_| self.may(b, "mask-out")).map(|m| (m, factors))
+        mask.filter(|_| self.may(b, MASK_OUT)).map(|m| (m, factors))
     }
 
     /// Products commute; one order lets equal ones meet.
@@ -396,7 +409,7 @@ impl Laws<'_> {
         if self.is_exact() && factors.len() > 2 {
             return factors;
         }
-        if sorted == factors || self.may(b, "commute") { sorted } else { factors }
+        if sorted == factors || self.may(b, COMMUTE) { sorted } else { factors }
     }
 
     /// Sum over `over` of the product of `x`.
@@ -423,7 +436,7 @@ impl Laws<'_> {
         let mut equal = pairs(b.program(), mask).expect("a mask is made of deltas");
         // sum over `bound` of delta(free, bound) f = f with `free` for `bound`, unless a factor depends on both.
         while let Some((bound, free)) = equal.iter().find_map(|&pair| removable(b, &factors, over, pair)) {
-            if !self.may(b, "delta-sum") {
+            if !self.may(b, DELTA_SUM) {
                 break;
             }
             factors = factors.iter().map(|&f| self.substitute(b, f, bound, free)).collect();
@@ -454,7 +467,7 @@ impl Laws<'_> {
         let mut all = x.to_vec();
         all[i] = y;
         let one = pairs.iter().all(|&pair| removable(b, &all, over, pair).is_some());
-        if !one || !self.may(b, "mask-complement") {
+        if !one || !self.may(b, MASK_COMPLEMENT) {
             return None;
         }
         let mut some = all.clone();
@@ -474,7 +487,7 @@ impl Laws<'_> {
         for bound in over.iter() {
             let Some(original) = b.program().axes[bound].like else { continue };
             let taken = over.contains(original) || x.iter().any(|&f| b.axes_of(f).contains(original));
-            if !taken && self.may(b, "bound-name") {
+            if !taken && self.may(b, BOUND_NAME) {
                 x = x.iter().map(|&f| self.substitute(b, f, bound, original)).collect();
                 over = over.without(bound).with(original);
             }
@@ -508,7 +521,7 @@ impl Laws<'_> {
             Op::Exp | Op::Log | Op::Tanh | Op::Erf | Op::Sqrt | Op::Rsqrt | Op::Relu => false,
             Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => false,
         };
-        let y = if stop || !self.may(b, "rename-push") {
+        let y = if stop || !self.may(b, RENAME_PUSH) {
             self.joined(b, v, &[(from, to)])
         } else {
             // The operands go by the new name, and so does the op.
@@ -524,7 +537,7 @@ impl Laws<'_> {
         let named: Vec<_> = pairs.iter().copied().filter(|(from, _)| b.axes_of(x).contains(*from)).collect();
         let back = |&(from, to): &(AxisId, AxisId)| b.program().axes[from].like == Some(to) && !b.axes_of(x).contains(to);
         let computed = !matches!(b.program().op(x).class(), Class::Leaf | Class::Rename);
-        if computed && !named.is_empty() && named.iter().all(back) && self.may(b, "rename-push") {
+        if computed && !named.is_empty() && named.iter().all(back) && self.may(b, RENAME_PUSH) {
             return named.iter().fold(x, |x, &(from, to)| self.substitute(b, x, from, to));
         }
         self.joined(b, x, pairs)
@@ -534,7 +547,7 @@ impl Laws<'_> {
     fn joined(&self, b: &mut Builder, x: Value, pairs: &[(AxisId, AxisId)]) -> Value {
         let Op::Rename(inner) = b.program().op(x).clone() else { return b.rename(x, pairs) };
         let source = b.program().args(x)[0];
-        if !self.may(b, "rename-join") {
+        if !self.may(b, RENAME_JOIN) {
             return b.rename(x, pairs);
         }
         let step = |pairs: &[(AxisId, AxisId)], a: AxisId| pairs.iter().find(|p| p.0 == a).map_or(a, |p| p.1);

@@ -143,7 +143,7 @@ pub fn run_watched(written: &Program, options: &Options, seen: &mut dyn FnMut(St
     let mut searched: BTreeMap<(&'static str, u32), usize> = BTreeMap::new();
     // While losses stand, derivatives are to come: they are taken of what was written.
     if !rules.is_empty() && program.losses.is_empty() {
-        let (early, late): (Vec<_>, Vec<_>) = rules.iter().partition(|r| !r.is_late());
+        let (early, late): (Vec<_>, Vec<_>) = rules.iter().partition(|r| !r.late);
         let stages = if late.is_empty() { vec![early] } else { vec![early, rules] };
         for rules in &stages {
             let mut solved: HashMap<Key, Solution> = HashMap::new();

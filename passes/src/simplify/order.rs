@@ -46,8 +46,9 @@ fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(AxisSet, &[
         let rest = set & (set - 1);
         joins[set] = joins[rest] | axes(graph, factors[set.trailing_zeros() as usize]);
     }
-    let mut table: Vec<Option<Best>> = Vec::with_capacity(all + 1);
-    table.push(None);
+    // Of each set of factors; the empty one is never looked at.
+    let mut table: Vec<Best> = Vec::with_capacity(all + 1);
+    table.push(Best { cost: Cost::ZERO, kept: AxisSet::EMPTY, tree: product(AxisSet::EMPTY, Vec::new()) });
     for set in 1..=all {
         let inner = joins[set];
         let private = (over & inner) - joins[all ^ set];
@@ -67,7 +68,7 @@ fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(AxisSet, &[
             let mut part = (set - 1) & set;
             while part > 0 {
                 if part & lowest != 0 {
-                    let (Some(l), Some(r)) = (&table[part], &table[set ^ part]) else { unreachable!("subsets come first") };
+                    let (l, r) = (&table[part], &table[set ^ part]);
                     let points = elements(graph, l.kept | r.kept);
                     let summed = !((l.kept | r.kept) - kept).is_empty();
                     let flops = if summed { 2.0 * points } else { points };
@@ -81,7 +82,7 @@ fn best(graph: &Graph, over: AxisSet, factors: &[Id], known: &dyn Fn(AxisSet, &[
             }
             chosen.expect("a set of two factors has a split")
         };
-        table.push(Some(entry));
+        table.push(entry);
     }
-    table.pop().flatten().expect("all factors are a set").tree
+    table.swap_remove(all).tree
 }

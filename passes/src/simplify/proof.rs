@@ -128,9 +128,9 @@ fn search_text(before: &Program, parts: &[(Region, &Solution)], name: &str) -> S
 
 /// A term in the notation of the language.
 pub fn tree(axes: &Axes, term: &Tree, class: &dyn Fn(Id) -> String) -> String {
-    let Tree::Node(head, args) = term else {
-        let Tree::Class(id) = term else { unreachable!("a tree is a class or a node") };
-        return class(*id);
+    let (head, args) = match term {
+        Tree::Class(id) => return class(*id),
+        Tree::Node(head, args) => (head, args),
     };
     let args: Vec<String> = args.iter().map(|a| tree(axes, a, class)).collect();
     let over = |over: &AxisSet| if over.is_empty() { String::new() } else { format!("[{}]", axes.show(*over)) };

@@ -18,6 +18,8 @@ pub struct Rule {
     pub condition: &'static str,
     pub arithmetic: Rules,
     pub why: &'static str,
+    /// It waits for the second stage, when contractions have found their order.
+    pub late: bool,
     /// Equalities that it gives for a node.
     search: Option<Search>,
 }
@@ -39,11 +41,6 @@ pub struct Equality {
 }
 
 impl Rule {
-    /// Whether it waits for the second round, when contractions have found their order.
-    pub fn is_late(&self) -> bool {
-        self.name == "affine"
-    }
-
     /// Whether the e-graph looks for it.
     pub fn is_searched(&self) -> bool {
         self.search.is_some()
@@ -58,6 +55,23 @@ pub fn find(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|r| r.name == name)
 }
 
+/// The number of the rule `name`, looked up when this is compiled.
+pub(super) const fn row(name: &str) -> usize {
+    let mut i = 0;
+    while i < RULES.len() {
+        let (a, b) = (RULES[i].name.as_bytes(), name.as_bytes());
+        let mut at = 0;
+        while at < a.len() && at < b.len() && a[at] == b[at] {
+            at += 1;
+        }
+        if at == a.len() && at == b.len() {
+            return i;
+        }
+        i += 1;
+    }
+    panic!("no rule has this name")
+}
+
 /// A rule without a function: `fold` applies it wherever it can.
 const fn construction(
     name: &'static str,
@@ -67,7 +81,7 @@ const fn construction(
     arithmetic: Rules,
     why: &'static str,
 ) -> Rule {
-    Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic, why, search: None }
+    Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic, why, late: false, search: None }
 }
 
 /// A rule of the e-graph: real-number algebra.
@@ -79,7 +93,7 @@ pub(super) const fn rule(
     search: Search,
     why: &'static str,
 ) -> Rule {
-    Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic: Rules::Relaxed, why, search: Some(search) }
+    Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic: Rules::Relaxed, why, late: false, search: Some(search) }
 }
 
 /// Factors that one product may have: more are not flattened into it, so that finding their order stays cheap.
@@ -252,14 +266,17 @@ pub const RULES: &[Rule] = &[
         distribute,
         "A contraction that stands in a sum can join the one around it, and take another order.",
     ),
-    rule(
-        "affine",
-        "sums",
-        ["sum[A]((x - m) * w)", "sum[A](x * w) - m * sum[A](w)"],
-        "the result is smaller than x, m or a factor of it lacks an axis of A; from the second round on",
-        affine,
-        "The affine part of a norm goes behind a contraction that narrows: the norm itself is not written.",
-    ),
+    Rule {
+        late: true,
+        ..rule(
+            "affine",
+            "sums",
+            ["sum[A]((x - m) * w)", "sum[A](x * w) - m * sum[A](w)"],
+            "the result is smaller than x, m or a factor of it lacks an axis of A; from the second round on",
+            affine,
+            "The affine part of a norm goes behind a contraction that narrows: the norm itself is not written.",
+        )
+    },
     rule("factor", "sums", ["sum[A](x * y) + sum[A](x * z)", "sum[A](x * (y + z))"], "", factor, "A common factor is used once."),
     rule(
         "mask-product",
