@@ -213,7 +213,8 @@ fn round(
     let regions = region::regions(program);
     for region in &regions {
         if !solved.contains_key(&region.key) {
-            let solution = solve::solve(&region.key, &program.axes, rules);
+            let rules: Vec<&'static Rule> = rules.iter().copied().filter(|r| !(r.cancels && region.key.decides)).collect();
+            let solution = solve::solve(&region.key, &program.axes, &rules);
             report.nodes += solution.nodes;
             report.largest = report.largest.max(solution.nodes);
             report.iterations = report.iterations.max(solution.iterations);

@@ -25,6 +25,8 @@ pub struct Key {
     pub float: DType,
     /// Nodes that are needed outside.
     pub outputs: Vec<usize>,
+    /// Whether one of them goes into a comparison, or a ReLU: there what is beside zero may not stand for zero.
+    pub decides: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +60,7 @@ pub fn regions(program: &Program) -> Vec<Region> {
         }
         list.push(v);
     }
+    let compared = compared(program);
     let is_output = |v: Value| program.outputs.iter().any(|o| o.value == v);
     order
         .into_iter()
@@ -66,7 +69,7 @@ pub fn regions(program: &Program) -> Vec<Region> {
             let own = &members[&part];
             let here = |v: Value| own.binary_search(&v).is_ok();
             let outputs = own.iter().copied().filter(|&v| is_output(v) || used_by[v.0 as usize].iter().any(|&u| !here(u)));
-            region(program, &here, &outputs.collect::<Vec<_>>())
+            region(program, &here, &outputs.collect::<Vec<_>>(), &compared)
         })
         .collect()
 }
@@ -91,7 +94,7 @@ pub fn is_everywhere(program: &Program, v: Value) -> bool {
     }
 }
 
-fn region(program: &Program, here: &dyn Fn(Value) -> bool, outputs: &[Value]) -> Region {
+fn region(program: &Program, here: &dyn Fn(Value) -> bool, outputs: &[Value], compared: &[bool]) -> Region {
     let mut numbers: HashMap<Value, Operand> = HashMap::new();
     let (mut nodes, mut leaves, mut terms) = (Vec::new(), Vec::new(), Vec::new());
     for &root in outputs {
@@ -123,8 +126,17 @@ fn region(program: &Program, here: &dyn Fn(Value) -> bool, outputs: &[Value]) ->
         leaves: leaves.iter().map(|&l| program.ty(l)).collect(),
         float: program.ty(outputs[0]).dtype,
         outputs: outputs.iter().map(position).collect(),
+        decides: outputs.iter().any(|o| compared[o.0 as usize]),
     };
     Region { nodes, leaves, key }
+}
+
+/// Values that a comparison or a ReLU depends on.
+fn compared(program: &Program) -> Vec<bool> {
+    let live = program.live();
+    let deciding =
+        program.values().filter(|&v| live[v.0 as usize] && (*program.op(v) == Op::Relu || program.op(v).class() == Class::Compare));
+    program.reaches(deciding.flat_map(|v| program.args(v).to_vec()).collect::<Vec<_>>())
 }
 
 /// Which products with a factor that has all axes, and was made by no sum, are borders.

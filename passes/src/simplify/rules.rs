@@ -20,6 +20,8 @@ pub struct Rule {
     pub why: &'static str,
     /// It waits for the second stage, when contractions have found their order.
     pub late: bool,
+    /// It makes a difference of what was a sum of differences: zeros become what is beside zero, so it keeps away from what decides a comparison.
+    pub cancels: bool,
     /// Equalities that it gives for a node.
     search: Option<Search>,
 }
@@ -81,7 +83,7 @@ const fn construction(
     arithmetic: Rules,
     why: &'static str,
 ) -> Rule {
-    Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic, why, late: false, search: None }
+    Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic, why, late: false, cancels: false, search: None }
 }
 
 /// A rule of the e-graph: real-number algebra.
@@ -93,7 +95,18 @@ pub(super) const fn rule(
     search: Search,
     why: &'static str,
 ) -> Rule {
-    Rule { name, family, left: sides[0], right: sides[1], condition, arithmetic: Rules::Relaxed, why, late: false, search: Some(search) }
+    Rule {
+        name,
+        family,
+        left: sides[0],
+        right: sides[1],
+        condition,
+        arithmetic: Rules::Relaxed,
+        why,
+        late: false,
+        cancels: false,
+        search: Some(search),
+    }
 }
 
 /// Factors that one product may have: more are not flattened into it, so that finding their order stays cheap.
@@ -268,11 +281,12 @@ pub const RULES: &[Rule] = &[
     ),
     Rule {
         late: true,
+        cancels: true,
         ..rule(
             "affine",
             "sums",
             ["sum[A]((x - m) * w)", "sum[A](x * w) - m * sum[A](w)"],
-            "the result is smaller than x, m or a factor of it lacks an axis of A; from the second round on",
+            "the result is smaller than x, m or a factor of it lacks an axis of A; in the second stage, where no comparison depends on it",
             affine,
             "The affine part of a norm goes behind a contraction that narrows: the norm itself is not written.",
         )
