@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use pushforward::pruning::Pruning;
 use pushforward::report::{self, Cost};
-use pushforward::{Pool, Report, Settings, Step, Wrong};
+use pushforward::{Pool, Report, Settings, Step};
 use pushforward_plan::kernel::Role;
 use serde_json::json;
 
-use super::failure::{Failure, note, warn};
+use super::failure::{Failure, note};
 use super::flags::{Chosen, ModelFlags, StepFlags};
 use super::out::{bytes, thousands};
 use crate::run::write_folder;
@@ -45,8 +45,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let chosen = args.model.choose(None)?;
     let settings = args.step.settings(&chosen, chosen.default_batch());
-    let inlined = chosen.model.inline(&settings.sets, settings.batch)?;
-    warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
+    chosen.inline(&settings)?;
     let step = Step::training(&chosen.model, &settings, &Pool::new(0)?)?;
     let pruning = Pruning::of(&chosen.model, &settings)?;
     let files = files(&chosen, &settings, &args.target, &step, pruning.as_ref())?;

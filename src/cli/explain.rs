@@ -1,12 +1,12 @@
 //! `explain`: which rewrites made a step what it is, and what they are worth. The work is done in the library's `explain.rs`. Read [`run`].
 
+use pushforward::Settings;
 use pushforward::explain::{Explanation, Figures, Memory, Rewrite};
-use pushforward::{Settings, Wrong};
 use pushforward_passes::inline::closest;
 use pushforward_passes::simplify::proof;
 use serde_json::{Value, json};
 
-use super::failure::{Failure, warn};
+use super::failure::Failure;
 use super::flags::{Chosen, ModelFlags, StepFlags};
 use super::opt::{after_inline, pass};
 use super::out::{self, bytes, thousands};
@@ -42,9 +42,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(passes) => after_inline(passes)?,
         None => settings.passes.algorithm.passes(),
     };
-    let inlined = chosen.model.inline(&settings.sets, settings.batch)?;
-    warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
-    let batch = inlined.program.batch.map_or(1, |a| inlined.program.axes.size(a));
+    let inlined = chosen.inline(&settings)?;
+    let batch = inlined.batch.map_or(1, |a| inlined.axes.size(a));
     if args.proof.is_some() || args.dot {
         return rewriting(&chosen, settings, passes, args.proof.as_deref());
     }

@@ -4,12 +4,13 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use pushforward::{Algorithm, Model, Settings};
+use pushforward::{Algorithm, Model, Settings, Wrong};
+use pushforward_ir::Program;
 use pushforward_models::{MODELS, PRESETS, Preset, presets};
 use pushforward_passes::inline::closest;
 use pushforward_passes::simplify::{self, RULES, Rules};
 
-use super::failure::Failure;
+use super::failure::{Failure, warn};
 
 /// Which model, in which sizes.
 #[derive(clap::Args, Clone, Debug)]
@@ -88,6 +89,15 @@ impl ModelFlags {
         }
         let sets = preset.iter().flat_map(|p| p.sets).map(|(n, v)| (n.to_string(), v.to_string())).chain(self.sets.iter().cloned());
         Ok(Chosen { sets: sets.collect(), model, preset })
+    }
+}
+
+impl Chosen {
+    /// The model's program at these settings; what its text makes one wonder is said on standard error.
+    pub fn inline(&self, settings: &Settings) -> Result<Program, Failure> {
+        let inlined = self.model.inline(&settings.sets, settings.batch)?;
+        warn(Wrong { sources: self.model.sources().clone(), diagnostics: inlined.warnings });
+        Ok(inlined.program)
     }
 }
 

@@ -8,7 +8,7 @@ use pushforward_passes::inline::closest;
 use pushforward_passes::table::{self, Arithmetic, PASSES, Pass};
 use pushforward_passes::validate::{self, Checked, Fault, validate};
 
-use super::failure::{Failure, note, warn};
+use super::failure::{Failure, note};
 use super::flags::{Chosen, ModelFlags, StepFlags};
 use super::out;
 
@@ -61,18 +61,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return validated(&chosen, &settings, passes);
     }
     let start = Instant::now();
-    let inlined = chosen.model.inline(&settings.sets, settings.batch)?;
-    warn(Wrong { sources: chosen.model.sources().clone(), diagnostics: inlined.warnings });
+    let inlined = chosen.inline(&settings)?;
     let mut last = Instant::now();
-    let mut times = vec![row(INLINE, last - start, &inlined.program)];
+    let mut times = vec![row(INLINE, last - start, &inlined)];
     let mut shown = String::new();
     let mut show = |name: &str, program: &Program| {
         if args.print_after_all || args.print_after.contains(&name) {
             shown += &format!("// after {name}\n{}\n", program.to_text());
         }
     };
-    show(INLINE, &inlined.program);
-    let program = chosen.model.passes(inlined.program, passes, &settings.passes, &mut |name, program| {
+    show(INLINE, &inlined);
+    let program = chosen.model.passes(inlined, passes, &settings.passes, &mut |name, program| {
         times.push(row(name, last.elapsed(), program));
         show(name, program);
         last = Instant::now();
@@ -91,8 +90,7 @@ fn row(name: &str, time: std::time::Duration, program: &Program) -> Vec<String> 
 
 /// A line for each pass on standard output, and all that is wrong on standard error.
 fn validated(chosen: &Chosen, settings: &Settings, passes: &[&str]) -> Result<(), Failure> {
-    let inlined = chosen.model.inline_in(DType::F64, &settings.sets, settings.batch)?;
-    let mut before = inlined.program;
+    let mut before = chosen.model.inline_in(DType::F64, &settings.sets, settings.batch)?.program;
     let head = ["pass", "arithmetic", "kinds", "results", "derivatives", "worst", ""].map(String::from).to_vec();
     let (mut rows, mut wrong, mut refused) = (vec![head], Vec::new(), false);
     chosen.model.passes(before.clone(), passes, &settings.passes, &mut |name, after| {

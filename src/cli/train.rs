@@ -5,12 +5,12 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pushforward::{Algorithm, Model, Settings, Wrong};
+use pushforward::{Algorithm, Model, Settings};
 use pushforward_models::data::{self, Source, Splits, epoch_order};
 use pushforward_models::recipe::TRAIN_ERROR_IMAGES;
 use pushforward_models::{PRESETS, Recipe, presets};
 
-use super::failure::{Failure, note, warn};
+use super::failure::{Failure, note};
 use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, SimplifyFlags, StepFlags};
 use super::out::{self, thousands};
 use crate::classifier::{At, Classifier, ClassifierError};
@@ -260,8 +260,7 @@ impl Plan {
     }
 
     fn classifier(&self, threads: usize) -> Result<Classifier, Failure> {
-        let inlined = self.chosen.model.inline(&self.settings.sets, self.settings.batch)?;
-        warn(Wrong { sources: self.chosen.model.sources().clone(), diagnostics: inlined.warnings });
+        self.chosen.inline(&self.settings)?;
         Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), threads, self.seed)?)
     }
 
