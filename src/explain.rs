@@ -70,15 +70,13 @@ impl Model {
             None => (derived.clone(), simplify::Report::default(), 0.0),
         };
         let rewrites = report.fired.iter().map(|fired| self.rewrite(&derived, fired)).collect();
+        let unfused: Vec<String> =
+            report.unfused.iter().map(|(origin, why)| format!("{why} ({})", self.place(&derived, *origin).0)).collect();
         let rest = rest.strip_prefix(&[SIMPLIFY]).unwrap_or(rest);
         let without: Vec<&str> = rest.iter().copied().filter(|&name| name != SIMPLIFY).collect();
-        let derived_origins = derived.origins.clone();
         let (naive, simplified) = (run(derived, &without)?, run(simplified, rest)?);
         let mut notes = report.notes.clone();
-        for (origin, why) in &report.unfused {
-            let place = derived_origins.get(*origin as usize).map_or(String::new(), |o| format!(" ({})", self.sources().locate(o.span)));
-            notes.push(format!("{why}{place}"));
-        }
+        notes.extend(unfused);
         if at.is_none() {
             notes.push(format!("`{SIMPLIFY}` is none of the passes: nothing was rewritten"));
         }
@@ -95,10 +93,15 @@ impl Model {
     }
 
     fn rewrite(&self, program: &Program, fired: &simplify::Fired) -> Rewrite {
-        let nowhere = || ("<unknown>".to_string(), String::new());
-        let origin = program.origins.get(fired.origin as usize);
-        let (place, scope) = origin.map_or_else(nowhere, |Origin { span, scope, .. }| (self.sources().locate(*span), scope.clone()));
+        let (place, scope) = self.place(program, fired.origin);
         Rewrite { rule: fired.rule, place, scope, count: fired.count }
+    }
+
+    /// Where in the source an origin stands, and in which layer.
+    fn place(&self, program: &Program, origin: u32) -> (String, String) {
+        let nowhere = || ("<unknown>".to_string(), String::new());
+        let origin = program.origins.get(origin as usize);
+        origin.map_or_else(nowhere, |Origin { span, scope, .. }| (self.sources().locate(*span), scope.clone()))
     }
 }
 

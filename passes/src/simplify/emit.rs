@@ -144,8 +144,7 @@ impl Terms<'_> {
         }
         for i in (0..=term).filter(|&i| needed[i]) {
             if !self.made.contains_key(&i) {
-                let chosen = &self.solution.terms[i];
-                if let Some(node) = chosen.node {
+                if let Some(node) = self.solution.node(i) {
                     b.origin = self.program.node(self.region.nodes[node]).origin;
                 }
                 let value = self.write(b, i);

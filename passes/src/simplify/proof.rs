@@ -184,7 +184,7 @@ pub fn drawing(program: &Program, options: &Options) -> String {
                 let rules: BTreeSet<&str> = lemmas.flat_map(|l| l.steps.iter().map(|&s| solution.steps[s].rule)).collect();
                 let rules: Vec<&str> = rules.into_iter().collect();
                 let by = if rules.is_empty() { String::new() } else { format!("\\nby {}", rules.join(", ")) };
-                let shape = if chosen.node.is_some() { "box" } else { "ellipse" };
+                let shape = if solution.node(i).is_some() { "box" } else { "ellipse" };
                 let ty = solution.known[&solution.classes[i]].ty.show(&before.axes);
                 let _ = writeln!(text, "        n{count}_{i} [shape = {shape}, label = \"#{i} {body}\\n{ty}{by}\"];");
                 chosen.args.iter().for_each(|a| {

@@ -53,10 +53,6 @@ impl Rule {
     }
 }
 
-pub fn find(name: &str) -> Option<&'static Rule> {
-    RULES.iter().find(|r| r.name == name)
-}
-
 /// The number of the rule `name`, looked up when this is compiled.
 pub(super) const fn row(name: &str) -> usize {
     let mut i = 0;

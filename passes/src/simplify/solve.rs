@@ -47,8 +47,13 @@ pub struct Known {
 pub struct Chosen {
     pub head: Head,
     pub args: Vec<usize>,
-    /// The node of the part that it is, if it is one.
-    pub node: Option<usize>,
+}
+
+impl Solution {
+    /// The node of the part that a term is, if it is one.
+    pub fn node(&self, term: usize) -> Option<usize> {
+        self.named.get(&self.classes[term]).copied()
+    }
 }
 
 pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
@@ -75,8 +80,7 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
         ids.push(id);
     }
     graph.rebuild();
-    let classes: Vec<Id> = ids.clone();
-    let outcome = saturate(&mut graph, rules, &classes);
+    let outcome = saturate(&mut graph, rules, &ids);
     let roots: Vec<Id> = key.outputs.iter().map(|&i| ids[i]).collect();
     let chosen = extract::extract(&graph, &roots, &written);
     let lemmas = chain::lemmas(&graph, &written, &outcome.steps, &chosen);
@@ -87,15 +91,12 @@ pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
         Known { ty: Type::new(facts.dtype, facts.axes), constant: facts.constant, indicator: is_indicator(&graph, id) }
     };
     let known = graph.classes().map(|c| (c.id, known(c.id))).collect();
-    let position = |id: Id| chosen.iter().position(|(c, _)| *c == graph.find(id)).expect("what is chosen is complete");
-    let node = |class: Id| ids.iter().position(|&id| graph.find(id) == class);
-    let terms = chosen
-        .iter()
-        .map(|(class, term)| Chosen { head: term.head.clone(), args: term.args.iter().map(|&a| position(a)).collect(), node: node(*class) })
-        .collect();
+    let positions: HashMap<Id, usize> = chosen.iter().enumerate().map(|(i, (class, _))| (*class, i)).collect();
+    let position = |id: &Id| positions[&graph.find(*id)];
+    let terms = chosen.iter().map(|(_, term)| Chosen { head: term.head.clone(), args: term.args.iter().map(position).collect() }).collect();
     Solution {
         terms,
-        outputs: roots.iter().map(|&r| position(r)).collect(),
+        outputs: roots.iter().map(position).collect(),
         steps,
         lemmas,
         named: ids.iter().enumerate().rev().map(|(i, &id)| (graph.find(id), i)).collect(),
