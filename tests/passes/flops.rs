@@ -10,7 +10,7 @@ use pushforward_passes::simplify::saturate::{MOST_ITERATIONS, MOST_NODES};
 use pushforward_passes::simplify::{Report, run_reported};
 use pushforward_passes::{Algorithm, Options};
 
-use crate::fusion::{CROSS_ENTROPY, INFONCE, INFONCE_VIEWS, SPELLED, WORST, derived};
+use crate::fusion::{CROSS_ENTROPY, INFONCE, INFONCE_BANK, INFONCE_VIEWS, SPELLED, WORST, derived};
 use crate::support::{LOCALMIXER, inlined, passed};
 
 /// Examples, patches, channels, classes and width of a projection; groups unless a test says how many.
@@ -72,6 +72,9 @@ struct Contrast {
 
 const DOT: Contrast = Contrast { q: N, m: N, read: 2 * N, unit: false, two_sided: false };
 const COS: Contrast = Contrast { unit: true, ..DOT };
+/// A bank of two other views.
+const BANK_DOT: Contrast = Contrast { m: 2 * N, read: 3 * N, ..DOT };
+const BANK_COS: Contrast = Contrast { m: 2 * N, read: 3 * N, ..COS };
 const VIEWS: Contrast = Contrast { q: 2 * N, m: 2 * N, read: 2 * N, unit: true, two_sided: true };
 
 /// Of r features that are read, z = mean(x) w + b; u = z, or z with length 1, of q queries and m candidates; l = u . u / t over [Q, M];
@@ -164,9 +167,11 @@ fn replicated_cross_entropy_costs_what_it_costs_by_hand() {
 }
 
 /// Sets, text and count of each contrastive loss.
-const CONTRASTIVE: [(&str, &str, &[(&str, &str)], Contrast); 3] = [
+const CONTRASTIVE: [(&str, &str, &[(&str, &str)], Contrast); 5] = [
     ("dot", INFONCE, &[("similarity", "dot")], DOT),
     ("cos", INFONCE, &[("similarity", "cos")], COS),
+    ("dot of 2N candidates", INFONCE_BANK, &[("similarity", "dot")], BANK_DOT),
+    ("cos of 2N candidates", INFONCE_BANK, &[("similarity", "cos")], BANK_COS),
     ("views", INFONCE_VIEWS, &[], VIEWS),
 ];
 
@@ -182,7 +187,7 @@ fn replicated_contrastive_losses_cost_what_they_cost_by_hand() {
             assert!(loss.q * P * G * J.min(loss.m) > features(&program), "{what}");
             let axis = |name: &str| program.axes.find(name).expect("the text names it");
             let replicated: AxisSet = ["P", "G"].map(axis).into_iter().collect();
-            for candidates in ["J", "N'"].into_iter().filter_map(|a| program.axes.find(a)) {
+            for candidates in ["J", "N'", "M"].into_iter().filter_map(|a| program.axes.find(a)) {
                 let there = program.values().find(|&v| replicated.with(candidates).is_subset(program.axes_of(v)));
                 assert_eq!(there, None, "{what}:\n{}", program.to_text());
             }

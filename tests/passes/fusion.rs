@@ -14,6 +14,7 @@ use crate::support::{Random, assert_near, evaluated, inlined, passed, tensors};
 
 pub const CROSS_ENTROPY: &str = include_str!("../../models/cross_entropy.pf");
 pub const INFONCE: &str = include_str!("../fusion/infonce.pf");
+pub const INFONCE_BANK: &str = include_str!("../fusion/infonce_bank.pf");
 pub const INFONCE_VIEWS: &str = include_str!("../fusion/infonce_views.pf");
 
 /// Losses that are none of an aggregate. They are marked alone.
