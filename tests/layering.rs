@@ -10,8 +10,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("passes", &["ir"]),
     ("backends/plan", &["ir"]),
     ("backends/cpu", &["ir", "backends/plan"]),
-    ("models", &["ir", "passes", "backends/plan", "backends/cpu"]),
-    (".", &["ir", "passes", "backends/plan", "backends/cpu", "models"]),
+    ("backends/gpu", &["ir", "backends/plan"]),
+    ("models", &["ir", "passes", "backends/plan", "backends/cpu", "backends/gpu"]),
+    (".", &["ir", "passes", "backends/plan", "backends/cpu", "backends/gpu", "models"]),
 ];
 
 /// Crates from outside that only some layers may use, by the first words of their names, and what that keeps out of the others.

@@ -1,6 +1,7 @@
 //! From a flat program to kernels: layouts, fusion, loop nests over scalar primitives, contractions as batched matrix products, buffers with
 //! lifetimes, launches. It decides everything that targets have in common and spells no language.
 
+pub mod device;
 pub mod kernel;
 pub mod lower;
 pub mod print;
