@@ -211,8 +211,22 @@ pub enum Expr {
     Max(ElementType, Box<Expr>, Box<Expr>),
     /// f32 rounded to TF32's ten bits of fraction, ties away from zero.
     Tf32(Box<Expr>),
-    /// A standard normal number of `pushforward_ir::philox`, of the launch's stream number `stream`.
-    Normal { dtype: ElementType, seed: Box<Expr>, step: Box<Expr>, stream: usize, direction: Box<Expr>, element: Box<Expr> },
+    /// A standard normal number of `pushforward_ir::philox`.
+    Normal(Box<Normal>),
+}
+
+/// Where a normal number stands. Seed and step are i32, direction and element indices.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Normal {
+    pub dtype: ElementType,
+    /// The key's second word.
+    pub domain: u32,
+    pub seed: Expr,
+    pub step: Expr,
+    /// Which of the launch's streams.
+    pub stream: usize,
+    pub direction: Expr,
+    pub element: Expr,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
