@@ -1,4 +1,13 @@
 //! Device plans as source text, CUDA C++ and WGSL, and what runs them. It decides nothing about kernels: that is `pushforward_plan`'s.
+//!
+//! Read [`emit::kernels`], then [`driver`].
 
+mod cuda;
 pub mod driver;
+pub mod emit;
+mod names;
 pub mod source;
+mod wgsl;
+mod wgsl_library;
+
+pub use cuda::prelude;

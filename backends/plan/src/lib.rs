@@ -4,6 +4,7 @@
 pub mod device;
 pub mod kernel;
 pub mod lower;
+pub mod math;
 pub mod print;
 pub mod verify;
 

@@ -1,4 +1,4 @@
-//! exp, log, tanh and erf of f32 vectors, as polynomials (coefficients of Cephes; those of erf fitted here). Within 2 ulp everywhere, subnormal results included; right at
+//! exp, log, tanh and erf of f32 vectors, as polynomials (constants: `pushforward_plan::math`). Within 2 ulp everywhere, subnormal results included; right at
 //! infinities, zeros and NaN. Products and sums are fused where they help accuracy: a processor without fused multiply-add computes the same,
 //! slowly. Each function is branchless. Read [`Emitter::exp_f32`].
 
@@ -6,26 +6,18 @@ use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use pushforward_ir::philox::{LN_2, LN_POLY, SQRT_HALF_BITS};
 use pushforward_plan::kernel::ElementType;
+use pushforward_plan::math::{ERF_BOUND, ERF_FAR, ERF_NEAR, EXP, EXP_RANGE, TANH, TANH_BOUND};
 
 use super::Emitter;
 
 /// Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
 const MAGIC: f32 = 12_582_912.0;
-/// `exp r` for |r| <= ln 2 / 2 is `1 + r + r^2 * p(r)`; from the highest power down.
-const EXP_POLY: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
-/// `tanh x` for |x| < 0.625 is `x + x^3 * p(x^2)`.
-const TANH_POLY: [f32; 5] = [-5.704_988e-3, 2.063_908_5e-2, -5.373_971e-2, 1.333_144_2e-1, -3.333_328e-1];
-
-/// `erf x` for |x| < 0.93 is `x + x * p(x^2)`; from the highest power down. Minimax, relative error 1.8e-8.
-const ERF_NEAR: [f32; 6] = [-5.953_732e-4, 4.985_938_3e-3, -2.676_171_8e-2, 1.128_168_26e-1, -3.761_248e-1, 1.283_791_5e-1];
-/// `log(1 - erf x)` for x between 0.93 and 4 is `x * p(x) - x`. Minimax, error of the result 3e-9.
-const ERF_FAR: [f32; 6] = [2.136_460_8e-4, -3.212_153e-3, 2.288_094_3e-2, -1.052_477_1e-1, -6.357_291e-1, -1.285_111_6e-1];
 
 impl Emitter<'_> {
     /// exp x = 2^n * exp r, n the integer nearest to x / ln 2. Two factors make 2^n, so that neither overflows where the result does not
     /// and a subnormal result is rounded once.
     pub(crate) fn exp_f32(&mut self, x: Value) -> Value {
-        let (low, high) = (self.f32(-104.0), self.f32(89.0));
+        let (low, high) = (self.f32(EXP_RANGE[0]), self.f32(EXP_RANGE[1]));
         let x = self.at_most(x, high);
         let below = self.b.ins().fcmp(FloatCC::LessThan, x, low);
         let x = self.choose(below, low, x);
@@ -45,7 +37,7 @@ impl Emitter<'_> {
         let (high, low) = (self.f32(-LN_2[0]), self.f32(-LN_2[1]));
         let r = self.b.ins().fma(n, high, x);
         let r = self.b.ins().fma(n, low, r);
-        let p = self.polynomial(&EXP_POLY, r);
+        let p = self.polynomial(&EXP, r);
         let square = self.b.ins().fmul(r, r);
         let p = self.b.ins().fma(p, square, r);
         let one = self.f32(1.0);
@@ -109,7 +101,7 @@ impl Emitter<'_> {
     /// A polynomial near 0; elsewhere 1 - 2 / (exp(2|x|) + 1) with the sign of x.
     pub(crate) fn tanh_f32(&mut self, x: Value) -> Value {
         let square = self.b.ins().fmul(x, x);
-        let p = self.polynomial(&TANH_POLY, square);
+        let p = self.polynomial(&TANH, square);
         let cube = self.b.ins().fmul(square, x);
         let near = self.b.ins().fma(p, cube, x);
 
@@ -126,7 +118,7 @@ impl Emitter<'_> {
         let quotient = self.b.ins().fdiv(minus_two, sum);
         let far = self.b.ins().fadd(one, quotient);
 
-        let bound = self.f32(0.625);
+        let bound = self.f32(TANH_BOUND);
         let is_near = self.b.ins().fcmp(FloatCC::LessThan, size, bound);
         let y = self.choose(is_near, near, far);
         // What is far has no sign yet; what is near has, but for -0.
@@ -154,7 +146,7 @@ impl Emitter<'_> {
         let one = self.f32(1.0);
         let far = self.b.ins().fsub(one, rest);
 
-        let bound = self.f32(0.93);
+        let bound = self.f32(ERF_BOUND);
         let is_near = self.b.ins().fcmp(FloatCC::LessThan, size, bound);
         let y = self.choose(is_near, near, far);
         // What is far has no sign yet; what is near has.

@@ -1,0 +1,257 @@
+//! What the printers make of small kernels built by hand: every statement, every expression, every primitive on every dtype, in both languages.
+//! WGSL is held to naga's validator here; what the texts compute is tested where they run.
+
+use std::collections::BTreeSet;
+
+use pushforward_gpu::emit::kernels;
+use pushforward_gpu::source::Language;
+use pushforward_plan::device::kernel::*;
+use pushforward_plan::kernel::ElementType::{Bool, F32, F64, I32};
+use pushforward_plan::kernel::{Access, ElementType, Prim, Reduction};
+
+/// A plan of one kernel whose arguments are buffers of the same names.
+fn plan(args: &[(&str, ElementType, Access)], shared: &[(ElementType, usize)], body: Vec<Stmt>) -> DevicePlan {
+    let buffer = |(i, &(name, dtype, access)): (usize, &(&str, ElementType, Access))| DeviceBuffer {
+        name: name.into(),
+        dtype,
+        dims: vec![("N".into(), 64)],
+        role: if access == Access::Read { DeviceRole::Input(i) } else { DeviceRole::Output(i) },
+        live: (0, 0),
+    };
+    DevicePlan {
+        name: "small".into(),
+        scalars: vec![
+            Scalar { name: "seed".into(), dtype: I32, input: 0 },
+            Scalar { name: "step".into(), dtype: I32, input: 1 },
+            Scalar { name: "lr".into(), dtype: F32, input: 2 },
+            Scalar { name: "loop".into(), dtype: Bool, input: 3 },
+        ],
+        buffers: args.iter().enumerate().map(buffer).collect(),
+        slots: Vec::new(),
+        kernels: vec![DeviceKernel {
+            name: "kernel".into(),
+            about: "made by hand".into(),
+            args: args.iter().map(|&(name, dtype, access)| DeviceArg { name: name.into(), dtype, access }).collect(),
+            scalars: vec![0, 1, 2, 3],
+            streams: 1,
+            grid: (2, 1),
+            block: 32,
+            shared: shared.iter().map(|&(dtype, len)| Shared { dtype, len }).collect(),
+            wide: false,
+            body,
+        }],
+        launches: vec![DeviceLaunch { kernel: 0, args: (0..args.len()).collect(), streams: vec![7] }],
+    }
+}
+
+fn text(plan: &DevicePlan, language: Language) -> String {
+    let mut sources = kernels(plan, language).unwrap_or_else(|e| panic!("{e}"));
+    let source = sources.pop().expect("one kernel");
+    assert_eq!(source.name, "kernel");
+    if language == Language::Wgsl {
+        validate(&source.text);
+    }
+    source.text
+}
+
+fn validate(text: &str) {
+    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+    validator.validate(&module).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
+}
+
+fn boxed(e: Expr) -> Box<Expr> {
+    Box::new(e)
+}
+
+fn index(op: IndexOp, x: Expr, y: Expr) -> Expr {
+    Expr::Index(op, boxed(x), boxed(y))
+}
+
+fn float(x: f64) -> Expr {
+    Expr::Number(x, F32)
+}
+
+/// `block * 32 + thread`.
+fn place() -> Expr {
+    index(IndexOp::Add, index(IndexOp::Mul, Expr::Block, Expr::Int(32)), Expr::Thread)
+}
+
+#[test]
+fn statements() {
+    let at = || Expr::Var(0);
+    let body = vec![
+        Stmt::Comment("a row of sums\nin two lines \\".into()),
+        Stmt::Let(0, VarType::Index, place()),
+        Stmt::Var(1, VarType::Element(F32), float(0.0)),
+        Stmt::Array(2, F32, 4),
+        Stmt::For {
+            var: 3,
+            count: 4,
+            unroll: true,
+            body: vec![
+                Stmt::SetElement(2, Expr::Var(3), Expr::Load(0, boxed(index(IndexOp::Mul, at(), Expr::Var(3))))),
+                Stmt::Set(1, Expr::Fma(F32, boxed(Expr::Element(2, boxed(Expr::Var(3)))), boxed(float(-1.5)), boxed(Expr::Var(1)))),
+            ],
+        },
+        Stmt::SetShared(0, Expr::Thread, Expr::Var(1)),
+        Stmt::Barrier,
+        Stmt::Set(1, Expr::Shared(0, boxed(index(IndexOp::Min, Expr::Int(31), Expr::Thread)))),
+        Stmt::Combine { var: 1, dtype: F32, reduction: Reduction::Sum, width: 32, shared: 0 },
+        Stmt::Combine { var: 1, dtype: F32, reduction: Reduction::Max, width: 8, shared: 0 },
+        Stmt::If(
+            Expr::Both(
+                boxed(Expr::Compare(Comparison::Lt, boxed(at()), boxed(Expr::Int(60)))),
+                boxed(Expr::Compare(Comparison::Ge, boxed(index(IndexOp::Rem, at(), Expr::Int(3))), boxed(Expr::Int(1)))),
+            ),
+            vec![
+                Stmt::Store(1, at(), Expr::Var(1)),
+                Stmt::Store(2, at(), Expr::Compare(Comparison::Eq, boxed(at()), boxed(Expr::Int(5)))),
+            ],
+        ),
+    ];
+    let args = [("x", F32, Access::Read), ("y", F32, Access::ReadWrite), ("while", Bool, Access::Write)];
+    let plan = plan(&args, &[(F32, 32)], body);
+    insta::assert_snapshot!("statements_cuda", text(&plan, Language::Cuda));
+    insta::assert_snapshot!("statements_wgsl", text(&plan, Language::Wgsl));
+}
+
+#[test]
+fn expressions() {
+    let x = || Expr::Load(0, boxed(Expr::Var(0)));
+    let prim = |prim, args: Vec<Expr>| Expr::Prim(prim, F32, F32, args);
+    let sub = |x, y| prim(Prim::Sub, vec![x, y]);
+    let less = |x, y| Expr::Prim(Prim::Lt, F32, Bool, vec![x, y]);
+    let logic = |p, x, y| Expr::Prim(p, Bool, Bool, vec![x, y]);
+    let normal = Normal {
+        dtype: F32,
+        domain: 0,
+        seed: Expr::Scalar(0),
+        step: Expr::Scalar(1),
+        stream: 0,
+        direction: Expr::Int(3),
+        element: Expr::Var(0),
+    };
+    let values = vec![
+        // Parentheses where they are needed, none where they are not.
+        sub(sub(x(), x()), sub(x(), x())),
+        prim(Prim::Mul, vec![sub(x(), x()), prim(Prim::Neg, vec![prim(Prim::Neg, vec![x()])])]),
+        prim(Prim::Div, vec![x(), prim(Prim::Mul, vec![x(), float(-0.5)])]),
+        // `a < b, c > (d)` among arguments.
+        Expr::Prim(Prim::Select, F32, F32, vec![less(x(), sub(x(), x())), x(), Expr::Prim(Prim::Cast, Bool, F32, vec![less(x(), x())])]),
+        Expr::Choose(
+            boxed(logic(Prim::Or, logic(Prim::And, less(x(), x()), less(x(), x())), Expr::Scalar(3))),
+            boxed(x()),
+            boxed(Expr::Scalar(2)),
+        ),
+        // Numbers that languages have no literals for, and constants that they must not compute.
+        Expr::Max(F32, boxed(float(f64::NEG_INFINITY)), boxed(x())),
+        Expr::Max(F32, boxed(float(f64::NAN)), boxed(float(-0.0))),
+        prim(Prim::Div, vec![float(1.0), float(0.0)]),
+        sub(float(1e-45), float(f32::MAX.into())),
+        Expr::Prim(Prim::Cast, I32, F32, vec![Expr::Integer(boxed(place()))]),
+        Expr::Normal(Box::new(normal)),
+    ];
+    let mut body = vec![Stmt::Let(0, VarType::Index, place())];
+    body.extend(values.into_iter().map(|value| Stmt::Store(1, Expr::Var(0), value)));
+    let mut plan = plan(&[("x", F32, Access::Read), ("y", F32, Access::Write)], &[], body);
+    plan.kernels[0].grid = (4, 3);
+    insta::assert_snapshot!("expressions_cuda", text(&plan, Language::Cuda));
+    insta::assert_snapshot!("expressions_wgsl", text(&plan, Language::Wgsl));
+}
+
+/// Primitives with the dtypes that they take, and of what they give.
+fn signatures() -> Vec<(Prim, ElementType, ElementType, usize)> {
+    let (numbers, floats, all) = ([F32, F64, I32], [F32, F64], [F32, F64, I32, Bool]);
+    let mut list = Vec::new();
+    for prim in [Prim::Add, Prim::Sub, Prim::Mul] {
+        list.extend(numbers.map(|d| (prim, d, d, 2)));
+    }
+    list.extend(numbers.map(|d| (Prim::Neg, d, d, 1)));
+    list.extend(floats.map(|d| (Prim::Div, d, d, 2)));
+    for prim in [Prim::Exp, Prim::Log, Prim::Tanh, Prim::Erf, Prim::Sqrt, Prim::Rsqrt, Prim::Relu] {
+        list.extend(floats.map(|d| (prim, d, d, 1)));
+    }
+    for prim in [Prim::Lt, Prim::Le, Prim::Gt, Prim::Ge, Prim::Eq, Prim::Ne] {
+        list.extend(all.map(|d| (prim, d, Bool, 2)));
+    }
+    list.extend([(Prim::And, Bool, Bool, 2), (Prim::Or, Bool, Bool, 2), (Prim::Not, Bool, Bool, 1)]);
+    list.extend(all.map(|d| (Prim::Select, d, d, 3)));
+    for from in all {
+        list.extend(all.map(|to| (Prim::Cast, from, to, 1)));
+    }
+    list
+}
+
+/// Each primitive on each dtype, stored by a kernel of its own; `number` makes its operands.
+fn primitives(number: fn(usize, ElementType) -> Expr) -> Vec<(String, DevicePlan)> {
+    let one = |(prim, from, to, arity): (Prim, ElementType, ElementType, usize)| {
+        let operand = |i: usize| match (prim, i) {
+            (Prim::Select, 0) => number(3, Bool),
+            (_, i) => number(i, from),
+        };
+        let value = Expr::Prim(prim, from, to, (0..arity).map(operand).collect());
+        // Arguments 0 to 3 are read, the last is written.
+        let args = [("x", from, Access::Read), ("y", from, Access::Read), ("z", from, Access::Read)];
+        let more = [("when", Bool, Access::Read), ("result", to, Access::Write)];
+        let args: Vec<_> = args.into_iter().chain(more).collect();
+        (format!("{prim:?} {from:?} {to:?}"), plan(&args, &[], vec![Stmt::Store(4, Expr::Thread, value)]))
+    };
+    signatures().into_iter().map(one).collect()
+}
+
+#[test]
+fn primitives_are_spelled() {
+    let places = primitives(|i, _| Expr::Load(i, boxed(Expr::Thread)));
+    let mut lines = String::new();
+    for (name, plan) in &places {
+        let line = |text: &str| text.lines().find_map(|l| l.trim().strip_prefix("result[")).expect("it is stored").to_string();
+        lines += &format!("{name}\n  CUDA {}\n", line(&text(plan, Language::Cuda)));
+        lines += &match kernels(plan, Language::Wgsl) {
+            Ok(_) => format!("  WGSL {}\n", line(&text(plan, Language::Wgsl))),
+            Err(lacking) => format!("  {lacking}\n"),
+        };
+    }
+    insta::assert_snapshot!("primitives", lines);
+    // Of constants alone: languages that compute them themselves refuse what has no value.
+    for (_, plan) in primitives(|i, dtype| Expr::Number(if i == 0 { i32::MIN.into() } else { 0.0 }, dtype)) {
+        if kernels(&plan, Language::Wgsl).is_ok() {
+            text(&plan, Language::Wgsl);
+        }
+        text(&plan, Language::Cuda);
+    }
+}
+
+#[test]
+fn what_a_language_lacks_is_an_error() {
+    let store = |value| vec![Stmt::Store(0, Expr::Thread, value)];
+    let says = |plan: &DevicePlan| kernels(plan, Language::Wgsl).expect_err("WGSL cannot say it").to_string();
+    let wide = plan(&[("y", F64, Access::Write)], &[], store(Expr::Number(1.0, F64)));
+    assert_eq!(says(&wide), "kernel `kernel` needs f64, which WGSL does not have");
+    let mut far = plan(&[("y", F32, Access::Write)], &[], store(float(1.0)));
+    far.kernels[0].wide = true;
+    assert_eq!(says(&far), "kernel `kernel` needs places beyond 32 bits, which WGSL does not have");
+    assert!(text(&far, Language::Cuda).contains("y[(unsigned long long)threadIdx.x] = 1.0f;"));
+    let tensor = plan(&[("y", F32, Access::Write)], &[], store(Expr::Tf32(boxed(float(1.0)))));
+    assert_eq!(says(&tensor), "kernel `kernel` needs tensor cores, which WGSL does not have");
+}
+
+/// Literals in a text, by their bits.
+fn literals(text: &str) -> BTreeSet<u32> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-').filter_map(|w| w.strip_suffix('f'));
+    words.filter_map(|w| w.parse::<f32>().ok()).flat_map(|x| [x.to_bits(), (-x).to_bits()]).collect()
+}
+
+/// The prelude is a file by itself: its constants are the generator's.
+#[test]
+fn the_preludes_constants_are_the_generators() {
+    use pushforward_ir::philox::*;
+    let prelude = pushforward_gpu::prelude();
+    let found = literals(prelude);
+    for x in LN_POLY.iter().chain(&LN_2).chain(&SIN_POLY).chain(&COS_POLY).chain([&RADIANS]) {
+        assert!(found.contains(&x.to_bits()), "{x:?} does not stand in pushforward.cuh");
+    }
+    for word in MULTIPLIERS.iter().chain(&WEYL).chain([&SQRT_HALF_BITS]) {
+        assert!(prelude.contains(&format!("{word:#x}u")), "{word:#x} does not stand in pushforward.cuh");
+    }
+}
