@@ -198,7 +198,15 @@ impl Dialect for Cuda {
         })
     }
 
-    fn normal(&mut self, normal: &Normal, stream: &str, seed: &Spelled, step: &Spelled, direction: &Spelled, element: &Spelled) -> Spelling {
+    fn normal(
+        &mut self,
+        normal: &Normal,
+        stream: &str,
+        seed: &Spelled,
+        step: &Spelled,
+        direction: &Spelled,
+        element: &Spelled,
+    ) -> Spelling {
         let function = match normal.dtype {
             ElementType::F64 => "pf_normal_f64",
             ElementType::F32 | ElementType::I32 | ElementType::Bool => "pf_normal_f32",

@@ -127,7 +127,8 @@ pub(crate) trait Dialect {
     fn tf32(&self, x: &Spelled) -> Spelling;
     /// A primitive on operands of `dtype`. Conditions that are compared do not come here.
     fn prim(&mut self, prim: Prim, dtype: ElementType, to: ElementType, args: &[Spelled]) -> Spelling;
-    fn normal(&mut self, normal: &Normal, stream: &str, seed: &Spelled, step: &Spelled, direction: &Spelled, element: &Spelled) -> Spelling;
+    fn normal(&mut self, normal: &Normal, stream: &str, seed: &Spelled, step: &Spelled, direction: &Spelled, element: &Spelled)
+    -> Spelling;
 }
 
 /// Lines around one step of a combination.
@@ -393,9 +394,8 @@ fn about(plan: &DevicePlan, number: usize, names: &Names) -> Vec<String> {
     let first = plan.launches.iter().find(|l| l.kernel == number);
     for (a, (arg, name)) in kernel.args.iter().zip(&names.args).enumerate() {
         let buffer = first.and_then(|l| l.args.get(a)).and_then(|&b| plan.buffers.get(b));
-        let dims = buffer.map_or(String::new(), |b| {
-            b.dims.iter().map(|(axis, size)| format!("{axis}={size}")).collect::<Vec<_>>().join(", ")
-        });
+        let dims =
+            buffer.map_or(String::new(), |b| b.dims.iter().map(|(axis, size)| format!("{axis}={size}")).collect::<Vec<_>>().join(", "));
         let access = match arg.access {
             pushforward_plan::kernel::Access::Read => "read",
             pushforward_plan::kernel::Access::Write => "written",

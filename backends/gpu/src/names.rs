@@ -47,7 +47,8 @@ pub(crate) fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
 
 /// Words that the emitter uses: `v3`, `s0`, `stream0` and library functions.
 fn is_ours(name: &str) -> bool {
-    let numbered = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+    let numbered =
+        |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
     numbered("v") || numbered("s") || numbered("stream") || name.starts_with("pf_") || name.starts_with("Pf") || name.starts_with("PF")
 }
 

@@ -103,7 +103,7 @@ __device__ inline float pf_ln_unit(unsigned bits)
     const float z = pf_times(f, f);
     float p = 7.0376836e-2f;
     p = pf_times_plus(p, f, -1.151461e-1f);
-    p = pf_times_plus(p, f, 1.1676998e-1f);
+    p = pf_times_plus(p, f, 1.16769984e-1f);
     p = pf_times_plus(p, f, -1.2420141e-1f);
     p = pf_times_plus(p, f, 1.4249323e-1f);
     p = pf_times_plus(p, f, -1.6668058e-1f);

@@ -165,9 +165,7 @@ impl Dialect for Wgsl {
         match dtype {
             ElementType::F32 => Ok(Spelled::call("fma", &[x, y, z])),
             ElementType::F64 => Err(F64),
-            ElementType::I32 | ElementType::Bool => {
-                Ok(Spelled::infix(&Spelled::infix(x, "*", y, Level::Product), "+", z, Level::Sum))
-            }
+            ElementType::I32 | ElementType::Bool => Ok(Spelled::infix(&Spelled::infix(x, "*", y, Level::Product), "+", z, Level::Sum)),
         }
     }
 
@@ -214,7 +212,15 @@ impl Dialect for Wgsl {
         })
     }
 
-    fn normal(&mut self, normal: &Normal, stream: &str, seed: &Spelled, step: &Spelled, direction: &Spelled, element: &Spelled) -> Spelling {
+    fn normal(
+        &mut self,
+        normal: &Normal,
+        stream: &str,
+        seed: &Spelled,
+        step: &Spelled,
+        direction: &Spelled,
+        element: &Spelled,
+    ) -> Spelling {
         register(normal.dtype)?;
         let unsigned = |x: &Spelled| Spelled::call("u32", &[x]);
         let (domain, stream) = (Spelled::primary(format!("{}u", normal.domain)), Spelled::primary(stream));

@@ -1,6 +1,8 @@
 //! What the printers make of small kernels built by hand: every statement, every expression, every primitive on every dtype, in both languages.
 //! WGSL is held to naga's validator here; what the texts compute is tested where they run.
 
+mod support;
+
 use std::collections::BTreeSet;
 
 use pushforward_gpu::emit::kernels;
@@ -49,15 +51,9 @@ fn text(plan: &DevicePlan, language: Language) -> String {
     let source = sources.pop().expect("one kernel");
     assert_eq!(source.name, "kernel");
     if language == Language::Wgsl {
-        validate(&source.text);
+        support::validate_wgsl(&source.text).unwrap_or_else(|e| panic!("{e}\n{}", source.text));
     }
     source.text
-}
-
-fn validate(text: &str) {
-    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
-    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-    validator.validate(&module).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
 }
 
 fn boxed(e: Expr) -> Box<Expr> {
@@ -97,21 +93,18 @@ fn statements() {
         Stmt::SetShared(0, Expr::Thread, Expr::Var(1)),
         Stmt::Barrier,
         Stmt::Set(1, Expr::Shared(0, boxed(index(IndexOp::Min, Expr::Int(31), Expr::Thread)))),
-        Stmt::Combine { var: 1, dtype: F32, reduction: Reduction::Sum, width: 32, shared: 0 },
-        Stmt::Combine { var: 1, dtype: F32, reduction: Reduction::Max, width: 8, shared: 0 },
+        Stmt::Combine { var: 1, dtype: F32, reduction: Reduction::Sum, width: 32, shared: 1 },
+        Stmt::Combine { var: 1, dtype: F32, reduction: Reduction::Max, width: 8, shared: 1 },
         Stmt::If(
             Expr::Both(
                 boxed(Expr::Compare(Comparison::Lt, boxed(at()), boxed(Expr::Int(60)))),
                 boxed(Expr::Compare(Comparison::Ge, boxed(index(IndexOp::Rem, at(), Expr::Int(3))), boxed(Expr::Int(1)))),
             ),
-            vec![
-                Stmt::Store(1, at(), Expr::Var(1)),
-                Stmt::Store(2, at(), Expr::Compare(Comparison::Eq, boxed(at()), boxed(Expr::Int(5)))),
-            ],
+            vec![Stmt::Store(1, at(), Expr::Var(1)), Stmt::Store(2, at(), Expr::Compare(Comparison::Eq, boxed(at()), boxed(Expr::Int(5))))],
         ),
     ];
     let args = [("x", F32, Access::Read), ("y", F32, Access::ReadWrite), ("while", Bool, Access::Write)];
-    let plan = plan(&args, &[(F32, 32)], body);
+    let plan = plan(&args, &[(F32, 32), (F32, 32)], body);
     insta::assert_snapshot!("statements_cuda", text(&plan, Language::Cuda));
     insta::assert_snapshot!("statements_wgsl", text(&plan, Language::Wgsl));
 }

@@ -171,10 +171,20 @@ pub enum Stmt {
     /// The threads of a group, `width` (a power of two, at most 32) neighbours from a multiple of it, combine their values of a variable: step by step
     /// with the neighbour at distance `width / 2`, .., 2, 1, so that all get the same. Stands where all threads of the block pass. `shared` has an
     /// element for each thread of the block, for targets that exchange numbers through memory.
-    Combine { var: Var, dtype: ElementType, reduction: Reduction, width: u32, shared: SharedId },
+    Combine {
+        var: Var,
+        dtype: ElementType,
+        reduction: Reduction,
+        width: u32,
+        shared: SharedId,
+    },
     /// A tensor core's step by the 32 threads of a warp: `acc[at..at + 4] += a[a_at..a_at + 4] * b[b_at..b_at + 2]`, the fragments of a 16 x 8 result
     /// and factors 16 x 8 and 8 x 8, held as PTX's `mma.m16n8k8` for TF32 holds them. The factors have been through [`Expr::Tf32`].
-    Mma { acc: (Var, u64), a: (Var, u64), b: (Var, u64) },
+    Mma {
+        acc: (Var, u64),
+        a: (Var, u64),
+        b: (Var, u64),
+    },
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
