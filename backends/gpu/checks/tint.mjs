@@ -13,7 +13,9 @@ const installed = join(dirname(fileURLToPath(import.meta.url)), '../../../target
 const { create, globals } = await import(pathToFileURL(join(process.env.PUSHFORWARD_DAWN ?? installed, 'index.js')));
 Object.assign(globalThis, globals);
 
-const adapter = await create(['backend=null']).requestAdapter();
+// Kept where it is never collected: everything of Dawn's ends with it.
+globalThis.gpu = create(['backend=null']);
+const adapter = await gpu.requestAdapter();
 const device = await adapter.requestDevice();
 
 let bad = 0;

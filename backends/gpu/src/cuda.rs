@@ -37,7 +37,8 @@ impl Dialect for Cuda {
         }
         text += &signature(parts.kernel, &parts.names.args, &parts.names.scalars);
         text += "\n{\n";
-        for (s, shared) in parts.kernel.shared.iter().enumerate() {
+        // What only combinations use, through which threads do not exchange here, would be a warning.
+        for (s, shared) in parts.kernel.shared.iter().enumerate().filter(|(s, _)| parts.touched.contains(s)) {
             text += &format!("    __shared__ {} {}[{}];\n", memory(shared.dtype), emit::shared(s), shared.len);
         }
         Ok(text + parts.body + "}\n")

@@ -1,6 +1,8 @@
 //! Kernels to text: one walk over statements and expressions, for every language. It decides nothing: what is computed, where and in which
 //! order stands in the plan, how it is spelled in a [`Dialect`]. Read [`kernels`], then [`Walk::statement`].
 
+use std::collections::BTreeSet;
+
 use pushforward_plan::device::kernel::*;
 use pushforward_plan::kernel::{ElementType, Prim, Reduction};
 
@@ -146,6 +148,8 @@ pub(crate) struct Parts<'a> {
     pub about: Vec<String>,
     pub kernel: &'a DeviceKernel,
     pub names: &'a Names,
+    /// Shared memory that expressions and assignments name.
+    pub touched: &'a BTreeSet<SharedId>,
     pub body: &'a str,
 }
 
@@ -153,6 +157,7 @@ struct Walk<'a, D> {
     kernel: &'a DeviceKernel,
     names: Names,
     dialect: D,
+    touched: BTreeSet<SharedId>,
     body: String,
     depth: usize,
 }
@@ -160,10 +165,10 @@ struct Walk<'a, D> {
 impl<'a, D: Dialect> Walk<'a, D> {
     fn kernel(plan: &'a DevicePlan, number: usize, dialect: D) -> Result<String, Lack> {
         let kernel = &plan.kernels[number];
-        let mut walk = Walk { kernel, names: Names::of(plan, kernel), dialect, body: String::new(), depth: 1 };
+        let mut walk = Walk { kernel, names: Names::of(plan, kernel), dialect, touched: BTreeSet::new(), body: String::new(), depth: 1 };
         walk.dialect.begin(kernel)?;
         walk.block(&kernel.body)?;
-        let parts = Parts { about: about(plan, number, &walk.names), kernel, names: &walk.names, body: &walk.body };
+        let parts = Parts { about: about(plan, number, &walk.names), kernel, names: &walk.names, touched: &walk.touched, body: &walk.body };
         walk.dialect.finish(&parts)
     }
 
@@ -202,6 +207,7 @@ impl<'a, D: Dialect> Walk<'a, D> {
             Stmt::Set(v, value) => format!("{} = {};", var(*v), self.expr(value)?.text),
             Stmt::SetElement(v, at, value) => format!("{}[{}] = {};", var(*v), self.expr(at)?.text, self.expr(value)?.text),
             Stmt::SetShared(s, at, value) => {
+                self.touched.insert(*s);
                 let (at, value) = (self.expr(at)?.text, self.stored(self.kernel.shared[*s].dtype, value)?);
                 format!("{}[{at}] = {value};", shared(*s))
             }
@@ -273,6 +279,7 @@ impl<'a, D: Dialect> Walk<'a, D> {
             Expr::Var(v) => Spelled::primary(var(*v)),
             Expr::Element(v, at) => Spelled::primary(format!("{}[{}]", var(*v), self.expr(at)?.text)),
             Expr::Shared(s, at) => {
+                self.touched.insert(*s);
                 let at = self.expr(at)?.text;
                 Self::loaded(self.kernel.shared[*s].dtype, format!("{}[{at}]", shared(*s)))
             }

@@ -78,8 +78,10 @@ impl Dialect for Wgsl {
         Ok(match dtype {
             ElementType::F32 => {
                 let x = value as f32;
-                // Literals are neither infinite nor NaN; signs of zero and subnormals may get lost in them.
-                if x.is_normal() || x.to_bits() == 0 { signed(format!("{x:?}f")) } else { self.bits(x) }
+                // Literals are neither infinite nor NaN, nor may their digits lie a little above the largest number; signs of zero and
+                // subnormals may get lost in them.
+                let literal = x.is_normal() && x.abs() < f32::MAX || x.to_bits() == 0;
+                if literal { signed(format!("{x:?}f")) } else { self.bits(x) }
             }
             ElementType::F64 => return Err(F64),
             ElementType::I32 => match value as i32 {

@@ -75,6 +75,12 @@ fn place() -> Expr {
 
 #[test]
 fn statements() {
+    let plan = statements_plan();
+    insta::assert_snapshot!("statements_cuda", text(&plan, Language::Cuda));
+    insta::assert_snapshot!("statements_wgsl", text(&plan, Language::Wgsl));
+}
+
+fn statements_plan() -> DevicePlan {
     let at = || Expr::Var(0);
     let body = vec![
         Stmt::Comment("a row of sums\nin two lines \\".into()),
@@ -104,13 +110,17 @@ fn statements() {
         ),
     ];
     let args = [("x", F32, Access::Read), ("y", F32, Access::ReadWrite), ("while", Bool, Access::Write)];
-    let plan = plan(&args, &[(F32, 32), (F32, 32)], body);
-    insta::assert_snapshot!("statements_cuda", text(&plan, Language::Cuda));
-    insta::assert_snapshot!("statements_wgsl", text(&plan, Language::Wgsl));
+    plan(&args, &[(F32, 32), (F32, 32)], body)
 }
 
 #[test]
 fn expressions() {
+    let plan = expressions_plan();
+    insta::assert_snapshot!("expressions_cuda", text(&plan, Language::Cuda));
+    insta::assert_snapshot!("expressions_wgsl", text(&plan, Language::Wgsl));
+}
+
+fn expressions_plan() -> DevicePlan {
     let x = || Expr::Load(0, boxed(Expr::Var(0)));
     let prim = |prim, args: Vec<Expr>| Expr::Prim(prim, F32, F32, args);
     let sub = |x, y| prim(Prim::Sub, vec![x, y]);
@@ -149,8 +159,7 @@ fn expressions() {
     body.extend(values.into_iter().map(|value| Stmt::Store(1, Expr::Var(0), value)));
     let mut plan = plan(&[("x", F32, Access::Read), ("y", F32, Access::Write)], &[], body);
     plan.kernels[0].grid = (4, 3);
-    insta::assert_snapshot!("expressions_cuda", text(&plan, Language::Cuda));
-    insta::assert_snapshot!("expressions_wgsl", text(&plan, Language::Wgsl));
+    plan
 }
 
 /// Primitives with the dtypes that they take, and of what they give.
@@ -206,13 +215,40 @@ fn primitives_are_spelled() {
         };
     }
     insta::assert_snapshot!("primitives", lines);
-    // Of constants alone: languages that compute them themselves refuse what has no value.
-    for (_, plan) in primitives(|i, dtype| Expr::Number(if i == 0 { i32::MIN.into() } else { 0.0 }, dtype)) {
-        if kernels(&plan, Language::Wgsl).is_ok() {
-            text(&plan, Language::Wgsl);
-        }
-        text(&plan, Language::Cuda);
+    constant_primitives().iter().filter(|plan| kernels(plan, Language::Wgsl).is_ok()).for_each(|plan| drop(text(plan, Language::Wgsl)));
+}
+
+/// Of constants alone: languages that compute them themselves refuse what has no value.
+fn constant_primitives() -> Vec<DevicePlan> {
+    let plans = primitives(|i, dtype| Expr::Number(if i == 0 { i32::MIN.into() } else { 0.0 }, dtype));
+    plans.into_iter().map(|(_, plan)| plan).collect()
+}
+
+/// All texts of this file, by language.
+fn texts(language: Language) -> Vec<String> {
+    let mut plans = vec![statements_plan(), expressions_plan()];
+    plans.extend(primitives(|i, _| Expr::Load(i, boxed(Expr::Thread))).into_iter().map(|p| p.1));
+    plans.extend(constant_primitives());
+    plans.iter().filter_map(|plan| kernels(plan, language).ok()).flatten().map(|s| s.text).collect()
+}
+
+#[test]
+fn tint_accepts_them() {
+    let texts = texts(Language::Wgsl);
+    let names: Vec<String> = (0..texts.len()).map(|i| format!("kernel_{i}")).collect();
+    let named: Vec<support::Text> = names.iter().zip(&texts).map(|(n, t)| (n.as_str(), t.as_str())).collect();
+    if let Some(result) = support::tint(&named) {
+        result.unwrap_or_else(|e| panic!("{e}"));
     }
+}
+
+/// Primitives stand together in one text: nvcc takes half a second for each.
+#[test]
+fn nvcc_accepts_them() {
+    let Some(nvcc) = support::Nvcc::find() else { return };
+    let texts = texts(Language::Cuda);
+    let together: String = texts.iter().enumerate().map(|(i, t)| t.replace(" kernel(", &format!(" kernel_{i}("))).collect();
+    nvcc.compile(&[("pushforward.cuh", pushforward_gpu::prelude())], &[("all", &together)]).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
