@@ -14,7 +14,9 @@ use pushforward_ir::op::{Affine, Noise, Number};
 use pushforward_ir::program::{Output, Port, rebuild};
 use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
-use crate::support::{Random, assert_near, evaluated, inlined, on_cpu, tensors};
+use pushforward_plan::device::{Limits, Precision, Target};
+
+use crate::support::{Random, assert_near, evaluated, inlined, on_cpu, on_threads, tensors};
 
 const PROGRAMS: u64 = 160;
 
@@ -117,6 +119,9 @@ fn check(seed: u64, floats: &[DType]) -> Tally {
     let mut tally = Tally { ops: program.values().map(|v| program.op(v).name()).collect(), ..Tally::default() };
     let sliced = on_cpu(&program, &inputs, true, 1);
     let whole = on_cpu(&program, &inputs, false, 1);
+    let cuda = on_threads(&program, &inputs, &Target::cuda(Precision::Fp32));
+    let has_f64 = program.values().any(|v| program.ty(v).dtype == DType::F64);
+    let webgpu = (!has_f64).then(|| on_threads(&program, &inputs, &Target::webgpu(Limits::default())));
     let infinite = unordered(&program, &inputs);
     for out in &program.outputs {
         let (name, expected) = (&out.port.name, &expected[&out.port.name]);
@@ -132,7 +137,9 @@ fn check(seed: u64, floats: &[DType]) -> Tally {
         tally.compared += 1;
         let epsilon = if expected.dtype == DType::F64 { f64::EPSILON } else { f32::EPSILON.into() };
         let (relative, absolute) = (16.0 * epsilon, 20.0 * noise + 1e-30);
-        for (how, got) in [("slices", &sliced), ("no slices", &whole)] {
+        let ways =
+            [("slices", Some(&sliced)), ("no slices", Some(&whole)), ("CUDA's limits", Some(&cuda)), ("WebGPU's limits", webgpu.as_ref())];
+        for (how, got) in ways.into_iter().filter_map(|(how, got)| Some((how, got?))) {
             if !got.get(name).is_some_and(|t| t.close(expected, relative, absolute)) {
                 let what = format!("program {seed}, {how}, noise {noise:e}\n{}", program.to_text());
                 let one = |t: &Tensor| HashMap::from([(name.clone(), t.clone())]);

@@ -8,6 +8,8 @@ use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, parse};
 use pushforward_passes::inline::{self, Bindings};
 use pushforward_passes::{Options, algorithm};
+use pushforward_plan::device::kernel::{DeviceBuffer, DeviceRole};
+use pushforward_plan::device::{self, Target};
 use pushforward_plan::kernel::ElementType;
 
 pub const LOCALMIXER: &str = include_str!("../../models/localmixer.pf");
@@ -128,6 +130,30 @@ pub fn on_cpu(program: &Program, inputs: &Inputs, slices: bool, threads: usize) 
             None => numbers(state.get(&port.name).expect("an updated parameter is in the state")),
         };
         (port.name.clone(), Tensor::new(port.dtype, port.order.clone(), program.shape(port), data))
+    });
+    outputs.collect()
+}
+
+/// The same, as blocks of threads would run it: the plan for devices by its oracle, which finds races and wrong places, too.
+pub fn on_threads(program: &Program, inputs: &Inputs, target: &Target) -> HashMap<String, Tensor> {
+    let plan = device::lower(program, target).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    let numbers = |b: &DeviceBuffer| match b.role {
+        DeviceRole::Input(_) | DeviceRole::State(_) => inputs[&b.name].data.clone(),
+        DeviceRole::Output(_) => vec![f64::NAN; b.len()],
+        DeviceRole::Slot(_) => Vec::new(),
+    };
+    let scalars = plan.scalars.iter().map(|s| inputs[&s.name].data[0]).collect();
+    let mut memory = device::run::Memory { scalars, buffers: plan.buffers.iter().map(numbers).collect() };
+    device::run::run(&plan, &mut memory).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    let outputs = program.outputs.iter().enumerate().map(|(i, o)| {
+        let port = &o.port;
+        let is_it = |b: &DeviceBuffer| match b.role {
+            DeviceRole::Output(output) => output == i,
+            DeviceRole::State(_) => b.name == port.name,
+            DeviceRole::Input(_) | DeviceRole::Slot(_) => false,
+        };
+        let b = plan.buffers.iter().position(is_it).expect("outputs have buffers");
+        (port.name.clone(), Tensor::new(port.dtype, port.order.clone(), program.shape(port), memory.buffers[b].clone()))
     });
     outputs.collect()
 }

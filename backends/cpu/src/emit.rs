@@ -18,7 +18,8 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, FuncRef, Function, InstBuilder, MemFlagsData, Value, types};
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use pushforward_plan::kernel::{Access, Arg, ElementType, Inst, InstKind, Lanes, Loop, Loops, Place, Prim, Reduction, Section};
+use pushforward_plan::kernel::{Access, Arg, ElementType, Inst, InstKind, Lanes, Loops, Place, Prim, Reduction, Section};
+use pushforward_plan::merge::merged;
 
 use pack::Pack;
 
@@ -93,55 +94,6 @@ pub(crate) fn scratch_bytes(loops: &Loops) -> usize {
     loops.scratch.iter().map(|s| slot_bytes(loops, s.dtype, points)).sum()
 }
 
-/// The same nest with neighbouring loops made one where no place tells them apart, so that lanes run on across them; and how many steps of
-/// the new first loop make one of the old. An element's bits do not change for outer loops; for loops of the row, the order of sums does.
-fn merged(loops: &Loops) -> (Loops, usize) {
-    let mut loops = loops.clone();
-    let mut scale = 1;
-    let mut level = 0;
-    while level + 1 < loops.outer.len() + loops.row.len() {
-        let outer = loops.outer.len();
-        let same_kind = level + 1 != outer;
-        let inner = if level + 1 < outer { &loops.outer[level + 1] } else { &loops.row[level + 1 - outer] };
-        let size = inner.size;
-        if !same_kind || !instructions(&loops).all(|i| runs_on(i, level, size)) {
-            level += 1;
-            continue;
-        }
-        if level == 0 && outer > 0 {
-            scale *= size;
-        }
-        let list = if level < outer { &mut loops.outer } else { &mut loops.row };
-        let at = if level < outer { level } else { level - outer };
-        let inner = list.remove(at + 1);
-        list[at] = Loop { axis: format!("{}*{}", list[at].axis, inner.axis), size: list[at].size * inner.size };
-        for section in &mut loops.sections {
-            let (Section::Once(insts) | Section::Row(insts)) = section;
-            insts.iter_mut().for_each(|i| drop_level(i, level));
-        }
-    }
-    (loops, scale)
-}
-
-/// Whether a step of loop `level` is `size` steps of the loop inside it.
-fn runs_on(inst: &Inst, level: usize, size: usize) -> bool {
-    match &inst.kind {
-        InstKind::Load(place) | InstKind::Store(place, _) => place.strides[level + 1].checked_mul(size) == Some(place.strides[level]),
-        InstKind::Index(l) => *l != level && *l != level + 1,
-        InstKind::Const(_) | InstKind::Prim(..) | InstKind::Reduce(..) | InstKind::Keep(..) | InstKind::Recall(_) => true,
-    }
-}
-
-fn drop_level(inst: &mut Inst, level: usize) {
-    match &mut inst.kind {
-        InstKind::Load(place) | InstKind::Store(place, _) => {
-            place.strides.remove(level);
-        }
-        InstKind::Index(l) if *l > level => *l -= 1,
-        InstKind::Index(_) | InstKind::Const(_) | InstKind::Prim(..) | InstKind::Reduce(..) | InstKind::Keep(..) | InstKind::Recall(_) => {}
-    }
-}
-
 fn slot_bytes(loops: &Loops, dtype: ElementType, points: usize) -> usize {
     let row: usize = loops.row.iter().map(|l| l.size).product();
     let each = match loops.lanes {
@@ -171,7 +123,7 @@ fn unroll(loops: &Loops) -> usize {
     let cost: usize = instructions(loops)
         .map(|i| match &i.kind {
             InstKind::Prim(prim, _) if prim.is_slow() => 12,
-            InstKind::Prim(..) | InstKind::Reduce(..) | InstKind::Load(_) => 1,
+            InstKind::Prim(..) | InstKind::Reduce(..) | InstKind::Load(_) | InstKind::Draw(_) => 1,
             InstKind::Const(_) | InstKind::Index(_) | InstKind::Store(..) | InstKind::Keep(..) | InstKind::Recall(_) => 0,
         })
         .sum();
@@ -359,7 +311,7 @@ impl Emitter<'_> {
                     unwritten && place.strides[outer..].iter().all(|&s| s == 0)
                 }
                 InstKind::Prim(_, args) => args.iter().all(|&r| !moving[r as usize]),
-                InstKind::Reduce(..) | InstKind::Store(..) | InstKind::Keep(..) | InstKind::Recall(_) => false,
+                InstKind::Draw(_) | InstKind::Reduce(..) | InstKind::Store(..) | InstKind::Keep(..) | InstKind::Recall(_) => false,
             };
             // Stores and keeps define nothing, whatever their register says.
             if !is_fixed && !matches!(inst.kind, InstKind::Store(..) | InstKind::Keep(..)) {
@@ -540,6 +492,7 @@ impl Emitter<'_> {
                 self.define(inst, value);
             }
             InstKind::Reduce(..) => unreachable!("row sections take reductions apart"),
+            InstKind::Draw(_) => unreachable!("verified: noise has kernels of its own"),
         }
     }
 

@@ -230,6 +230,8 @@ pub enum InstKind {
     /// i32 index of a loop: outer loops first, then row loops.
     Index(usize),
     Load(Place),
+    /// A standard normal number. Only kernels for devices draw inside of nests; the CPU has kernels for it.
+    Draw(Draw),
     /// A scalar primitive on registers.
     Prim(Prim, Vec<Reg>),
     /// Row sections only: the reduction of a register over `row`. Its own register holds the result, from the next section on.
@@ -239,6 +241,17 @@ pub enum InstKind {
     Keep(usize, Reg),
     /// Row sections: what `Keep` remembered at this point of the row.
     Recall(usize),
+}
+
+/// Which number of a stream: its direction and element are sums of loop indices times strides, as in a [`Place`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Draw {
+    pub stream: u32,
+    /// Registers, i32.
+    pub seed: Reg,
+    pub step: Reg,
+    pub direction: Vec<usize>,
+    pub element: Vec<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

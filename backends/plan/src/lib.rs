@@ -5,6 +5,7 @@ pub mod device;
 pub mod kernel;
 pub mod lower;
 pub mod math;
+pub mod merge;
 pub mod print;
 pub mod verify;
 

@@ -150,6 +150,7 @@ fn instruction(inst: &Inst, axes: &[&str]) -> String {
         InstKind::Const(number) => format!("{number:?}"),
         InstKind::Index(l) => format!("index {}", axes[*l]),
         InstKind::Load(p) => place(p),
+        InstKind::Draw(draw) => format!("normal of stream {}, seed %{}, step %{}", draw.stream, draw.seed, draw.step),
         InstKind::Prim(prim, args) => format!("{}({})", format!("{prim:?}").to_lowercase(), list(args)),
         InstKind::Reduce(Reduction::Sum, x) => format!("sum of %{x}"),
         InstKind::Reduce(Reduction::Max, x) => format!("max of %{x}"),

@@ -388,6 +388,7 @@ fn inst(kernel: &Kernel, loops: &Loops, inst: &Inst, row: bool, regs: &mut Regis
             ensure(arg.access != Access::Write, || format!("argument {} is only written, and loaded", place.arg))?;
             same("loads", arg.dtype, inst.dtype)?;
         }
+        InstKind::Draw(_) => return Err("noise inside a nest: it has kernels of its own".into()),
         InstKind::Prim(prim, args) => {
             let args = args.iter().map(|&r| operand(regs, r)).collect::<Result<Vec<_>, _>>()?;
             ensure(fits(*prim, inst.dtype, &args), || format!("register {}: {prim:?} of {args:?} to {:?}", inst.reg, inst.dtype))?;

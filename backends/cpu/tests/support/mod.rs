@@ -306,6 +306,7 @@ fn nest(loops: &Loops, args: &[Arg], buffers: &[BufferId], memory: &mut [Numbers
                             continue;
                         }
                         InstKind::Recall(slot) => kept[*slot][p],
+                        InstKind::Draw(_) => unreachable!("verified: noise has kernels of its own"),
                     };
                     regs.insert(inst.reg, (inst.dtype, value));
                 }

@@ -170,7 +170,7 @@ pub enum Stmt {
     Barrier,
     /// The threads of a group, `width` (a power of two, at most 32) neighbours from a multiple of it, combine their values of a variable: step by step
     /// with the neighbour at distance `width / 2`, .., 2, 1, so that all get the same. Stands where all threads of the block pass. `shared` has an
-    /// element for each thread of the block, for targets that exchange numbers through memory.
+    /// element for each thread of the block, for targets that exchange numbers through memory; it is free again when the statement ends.
     Combine {
         var: Var,
         dtype: ElementType,

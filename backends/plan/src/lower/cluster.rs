@@ -38,6 +38,20 @@ pub enum Kind {
     Noise,
 }
 
+/// What the kernels of a machine can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ability {
+    /// Noise is drawn wherever it is used. A product computes its operands while it loads them, and maps of its result before it stores them.
+    pub fuses: bool,
+    /// A kernel can be bound to this many tensors, as far as fusion decides it.
+    pub most_args: usize,
+}
+
+impl Ability {
+    /// Matrix products and noise are calls; arguments are pointers.
+    pub const CALLS: Ability = Ability { fuses: false, most_args: usize::MAX };
+}
+
 /// What [`clusters`] decided.
 pub struct Clusters {
     /// Those that others took in have no members.
@@ -52,8 +66,18 @@ pub struct Clusters {
 const MOST_MEMBERS: usize = 160;
 /// A value is computed again rather than stored if that takes no more ops than this,
 const MOST_AGAIN: usize = 12;
-/// and reads no more than this many times its own elements.
+/// and reads no more than this many times its own elements,
 const MOST_READ: f64 = 1.5;
+/// or where kernels fuse more and launches cost more, this many times.
+const MOST_READ_FUSED: f64 = 2.0;
+/// An operand of a product is computed while it is loaded if that takes no more ops than this,
+const MOST_LOADING: usize = 4;
+/// and noise is drawn for it if each number is drawn no more often than this. Drawing one costs about as much as to store it and read it again.
+const MOST_DRAWN: usize = 2;
+/// Rows or columns of a product's result for which an operand is loaded once.
+const TILE: usize = 64;
+/// Ops that drawing a number counts for.
+const DRAWING: usize = 8;
 
 /// Constants and indices: computed wherever they are used.
 pub fn is_free(op: &Op) -> bool {
@@ -85,15 +109,15 @@ impl Updates {
 }
 
 /// The kernels of a program, and what of theirs reaches memory.
-pub fn clusters(prepared: &Prepared, updates: Updates) -> Clusters {
-    let mut fusion = Fusion::new(prepared, updates == Updates::Apart);
+pub fn clusters(prepared: &Prepared, updates: Updates, ability: Ability) -> Clusters {
+    let mut fusion = Fusion::new(prepared, updates == Updates::Apart, ability);
     fusion.fuse();
     let (list, of) = (fusion.list, fusion.of);
     let pinned = match updates {
         Updates::ReadAgain | Updates::Apart => HashSet::new(),
         Updates::ReadByUsers => updated(prepared),
     };
-    let mut memory = Memory { prepared, pinned, list, of: &of, choice: vec![None; of.len()], stored: vec![false; of.len()] };
+    let mut memory = Memory { prepared, ability, pinned, list, of: &of, choice: vec![None; of.len()], stored: vec![false; of.len()] };
     memory.run();
     let Memory { list, stored, .. } = memory;
     Clusters { list, of, stored }
@@ -101,6 +125,7 @@ pub fn clusters(prepared: &Prepared, updates: Updates) -> Clusters {
 
 struct Fusion<'a> {
     prepared: &'a Prepared,
+    ability: Ability,
     list: Vec<Cluster>,
     of: Vec<Option<ClusterId>>,
     /// Values that must come after: users of a value, and for readers of an updated parameter the update.
@@ -112,16 +137,17 @@ struct Fusion<'a> {
 }
 
 impl<'a> Fusion<'a> {
-    fn new(prepared: &'a Prepared, apart: bool) -> Fusion<'a> {
+    fn new(prepared: &'a Prepared, apart: bool, ability: Ability) -> Fusion<'a> {
         let program = &prepared.program;
         let (of, after, updated) = (vec![None; program.nodes.len()], after(prepared), updated(prepared));
-        let mut fusion = Fusion { prepared, list: Vec::new(), of, after, updated, apart };
+        let mut fusion = Fusion { prepared, ability, list: Vec::new(), of, after, updated, apart };
         for v in program.values() {
             let op = program.op(v);
             let axes = program.axes_of(v);
             let (kind, points, row) = match op {
                 Op::Sum(over) | Op::Max(over) => (Kind::Nest, axes | *over, *over),
                 Op::Contract(_) => (Kind::Gemm, axes, AxisSet::EMPTY),
+                Op::Normal(_) if ability.fuses => (Kind::Nest, axes, AxisSet::EMPTY),
                 Op::Normal(_) => (Kind::Noise, axes, AxisSet::EMPTY),
                 op if is_map(op) => (Kind::Nest, axes, AxisSet::EMPTY),
                 _ => continue,
@@ -147,6 +173,57 @@ impl<'a> Fusion<'a> {
                 }
             }
         }
+        if self.ability.fuses {
+            self.finish_products();
+        }
+    }
+
+    /// Maps of a product's result go with the product, where nothing else took them in.
+    fn finish_products(&mut self) {
+        let program = &self.prepared.program;
+        for v in program.values() {
+            for &a in program.args(v) {
+                let (Some(from), Some(to)) = (self.of[a.0 as usize], self.of[v.0 as usize]) else { continue };
+                let (product, maps) = (&self.list[from], &self.list[to]);
+                let fits = product.kind == Kind::Gemm && maps.kind == Kind::Nest && maps.row.is_empty() && product.points == maps.points;
+                let bound = self.arguments(from, to) <= self.ability.most_args;
+                if fits && bound && !self.reads_renamed(from, to) && !self.detour(from, to) && !self.updates_operand(from, to) {
+                    self.join(from, to, product.points, AxisSet::EMPTY, Kind::Gemm);
+                }
+            }
+        }
+    }
+
+    /// Whether maps update a parameter that the product's operands are made of: other blocks of threads may still read it.
+    fn updates_operand(&self, product: ClusterId, maps: ClusterId) -> bool {
+        let program = &self.prepared.program;
+        let updated: Vec<u32> = self.list[maps].members.iter().filter_map(|&v| self.update_of(v)).collect();
+        let contraction = self.list[product].members.iter().filter(|&&v| matches!(program.op(v), Op::Contract(_)));
+        let mut open: Vec<Value> = contraction.flat_map(|&v| program.args(v)).copied().collect();
+        let mut seen = HashSet::new();
+        while let Some(v) = open.pop() {
+            match program.op(v) {
+                Op::Param(p) if updated.contains(p) => return true,
+                op if (is_map(op) || matches!(op, Op::Rename(_))) && seen.insert(v) => open.extend(program.args(v)),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// How many tensors the two would be bound to as one, at least: what they read of others, and what they leave behind.
+    fn arguments(&self, from: ClusterId, to: ClusterId) -> usize {
+        let program = &self.prepared.program;
+        let own = |v: Value| self.of[v.0 as usize].is_some_and(|c| c == from || c == to);
+        let members = || self.list[from].members.iter().chain(&self.list[to].members).copied();
+        let read: BTreeSet<Value> = members()
+            .flat_map(|v| program.args(v))
+            .map(|&a| source(program, a))
+            .filter(|&s| !own(s) && !is_free(program.op(s)) && !program.axes_of(s).is_empty())
+            .collect();
+        let outputs = |v: Value| program.outputs.iter().filter(|o| o.value == v).count();
+        let left = |v: Value| outputs(v) + self.after[v.0 as usize].iter().any(|&u| !own(u)) as usize;
+        read.len() + members().map(left).sum::<usize>()
     }
 
     /// Joins two clusters, if that is possible.
@@ -159,15 +236,23 @@ impl<'a> Fusion<'a> {
             return;
         }
         let Some((points, row)) = joint(a, b) else { return };
+        if self.ability.most_args < usize::MAX && self.arguments(from, to) > self.ability.most_args {
+            return;
+        }
         if self.reads_renamed(from, to) || self.detour(from, to) {
             return;
         }
+        self.join(from, to, points, row, Kind::Nest);
+    }
+
+    /// Puts all of `from` into `to`.
+    fn join(&mut self, from: ClusterId, to: ClusterId, points: AxisSet, row: AxisSet, kind: Kind) {
         let moved = std::mem::take(&mut self.list[from].members);
         moved.iter().for_each(|v| self.of[v.0 as usize] = Some(to));
         let cluster = &mut self.list[to];
         cluster.members.extend(moved);
         cluster.members.sort_unstable();
-        (cluster.points, cluster.row) = (points, row);
+        (cluster.points, cluster.row, cluster.kind) = (points, row, kind);
     }
 
     /// Whether a path leads from `from` to `to` through another cluster.
@@ -287,6 +372,7 @@ enum Choice {
 
 struct Memory<'a> {
     prepared: &'a Prepared,
+    ability: Ability,
     /// Parameters that only the kernels of their own users may read.
     pinned: HashSet<u32>,
     list: Vec<Cluster>,
@@ -301,14 +387,26 @@ impl Memory<'_> {
         let program = &self.prepared.program;
         let mut forced = vec![false; program.nodes.len()];
         for v in program.values() {
-            let op = program.op(v);
-            // Operands of matrix products, of noise and of renamings, and what those kernels give.
-            if matches!(op, Op::Contract(_) | Op::Normal(_) | Op::Rename(_)) {
+            // Operands of renamings and calls.
+            let forces = match program.op(v) {
+                Op::Contract(_) | Op::Normal(_) => !self.ability.fuses,
+                Op::Rename(_) => true,
+                _ => false,
+            };
+            if forces {
                 program.args(v).iter().for_each(|&a| forced[source(program, a).0 as usize] = true);
             }
         }
-        for v in program.values() {
-            self.choice[v.0 as usize] = Some(self.choose(v, forced[v.0 as usize]));
+        self.choose_all(&forced);
+        if self.ability.fuses {
+            for v in program.values().filter(|&v| matches!(program.op(v), Op::Contract(_))) {
+                for (i, &a) in program.args(v).iter().enumerate() {
+                    if !self.is_computed_while_loaded(v, i) {
+                        forced[source(program, a).0 as usize] = true;
+                    }
+                }
+            }
+            self.choose_all(&forced);
         }
         // From the results down: what is needed outside of its cluster, and is not computed again, is stored.
         let mut open: Vec<ClusterId> = Vec::new();
@@ -327,7 +425,7 @@ impl Memory<'_> {
                 for &a in program.args(v) {
                     let s = source(program, a);
                     let Some(home) = self.of[s.0 as usize] else { continue };
-                    let own = home == c && self.list[c].kind == Kind::Nest;
+                    let own = home == c;
                     if s == a && (own || matches!(self.choice[s.0 as usize], Some(Choice::Again { .. }))) {
                         stack.push(a);
                     } else if !self.stored[s.0 as usize] {
@@ -345,6 +443,33 @@ impl Memory<'_> {
         }
     }
 
+    fn choose_all(&mut self, forced: &[bool]) {
+        for v in self.prepared.program.values() {
+            self.choice[v.0 as usize] = Some(self.choose(v, forced[v.0 as usize]));
+        }
+    }
+
+    /// Whether the operand number `i` of a product is cheap enough to be computed for each tile that loads it.
+    fn is_computed_while_loaded(&self, product: Value, i: usize) -> bool {
+        let program = &self.prepared.program;
+        let (x, other) = (program.args(product)[i], program.args(product)[1 - i]);
+        let Some(Choice::Again { ops, .. }) = &self.choice[x.0 as usize] else { return true };
+        let columns = program.axes.count(program.axes_of(other) & program.axes_of(product) - program.axes_of(x));
+        let (slow, draws) = self.costly(x);
+        let loads = columns.div_ceil(TILE);
+        !slow && (draws == 0 || loads <= MOST_DRAWN) && ops.saturating_sub(draws * DRAWING) <= MOST_LOADING
+    }
+
+    /// Whether computing `x` again takes a slow op, and how many numbers it draws.
+    fn costly(&self, x: Value) -> (bool, usize) {
+        let program = &self.prepared.program;
+        if matches!(self.choice[x.0 as usize], Some(Choice::Store)) {
+            return (false, 0);
+        }
+        let own = (program.op(x).class() == Class::Slow, matches!(program.op(x), Op::Normal(_)) as usize);
+        program.args(x).iter().map(|&a| self.costly(a)).fold(own, |all, one| (all.0 || one.0, all.1 + one.1))
+    }
+
     fn choose(&self, v: Value, forced: bool) -> Choice {
         let program = &self.prepared.program;
         let op = program.op(v);
@@ -354,11 +479,12 @@ impl Memory<'_> {
             Op::Param(p) if self.pinned.contains(p) => return Choice::Store,
             Op::Param(_) => return Choice::Again { leaves: vec![v], ops: 0 },
             op if is_free(op) => return Choice::Again { leaves: Vec::new(), ops: 0 },
+            Op::Normal(_) if self.ability.fuses && !forced => {}
             op if !is_map(op) || forced || *op == COPY => return Choice::Store,
             _ => {}
         }
         let mut leaves: Vec<Value> = Vec::new();
-        let mut ops = 1;
+        let mut ops = if matches!(op, Op::Normal(_)) { DRAWING } else { 1 };
         for &a in program.args(v) {
             match self.choice[a.0 as usize].as_ref().expect("operands come first") {
                 Choice::Store if matches!(program.op(source(program, a)), Op::Param(_)) => return Choice::Store,
@@ -374,7 +500,8 @@ impl Memory<'_> {
         let count = |v: Value| program.axes.count(program.axes_of(v)) as f64;
         let read: f64 = leaves.iter().map(|&l| count(l)).sum();
         let slow = op.class() == Class::Slow && read > 0.25 * count(v);
-        match ops <= MOST_AGAIN && read <= MOST_READ * count(v) && !slow {
+        let most_read = if self.ability.fuses { MOST_READ_FUSED } else { MOST_READ };
+        match ops <= MOST_AGAIN && read <= most_read * count(v) && !slow {
             true => Choice::Again { leaves, ops },
             false => Choice::Store,
         }

@@ -7,19 +7,21 @@
 //! | `cluster.rs` | what one kernel computes, and what reaches memory |
 //! | `place.rs` | layouts |
 //! | `nest.rs` | the sections of a loop nest, its lanes, what it keeps |
-//! | `gemm.rs` | dimensions of a matrix product, and where it is cut |
+//! | `gemm.rs` | dimensions of a matrix product that is a call, and where it is cut |
+//! | `product.rs` | dimensions of one that computes its operands and what becomes of its result |
 //! | `schedule.rs` | the order of launches, stages, slices |
 //! | `memory.rs` | where temporaries lie |
 //! | `name.rs` | what kernels are called |
 
-mod cluster;
+pub(crate) mod cluster;
 mod gemm;
 mod memory;
-mod name;
-mod nest;
-mod place;
-mod prepare;
-mod schedule;
+pub(crate) mod name;
+pub(crate) mod nest;
+pub(crate) mod place;
+pub(crate) mod prepare;
+pub(crate) mod product;
+pub(crate) mod schedule;
 
 use std::collections::HashMap;
 
@@ -28,7 +30,7 @@ use pushforward_ir::{Op, Program, Value};
 
 use crate::kernel::*;
 use crate::verify::cut_size;
-use cluster::{Cluster, Clusters, Kind, Updates};
+use cluster::{Ability, Cluster, Clusters, Kind, Updates};
 use nest::{Lowered, Store};
 use place::Layouts;
 use prepare::{Prepared, Target};
@@ -54,6 +56,10 @@ pub enum LowerError {
     Unsound(String),
     #[error("`{name}` runs over {elements} elements, more than can be counted; hint: choose smaller sizes or a smaller batch")]
     TooLarge { name: String, elements: String },
+    #[error("kernel `{kernel}` needs {needs} {what}, and `{limit}` is {has}; hint: {hint}")]
+    Limit { kernel: String, what: String, needs: u64, limit: &'static str, has: u64, hint: &'static str },
+    #[error("`{name}` is f64, which this target does not have; hint: the cuda target has it, or declare the model in f32")]
+    NoF64 { name: String },
 }
 
 /// The plan of `program`.
@@ -83,8 +89,8 @@ struct Decided<'a> {
 /// `None` if the kernels have no order; see [`Updates`].
 fn decide<'a>(original: &Program, prepared: &'a Prepared, options: &Options, updates: Updates) -> Option<Decided<'a>> {
     let program = &prepared.program;
-    let clusters = cluster::clusters(prepared, updates);
-    let layouts = Layouts::new(original, prepared, &clusters);
+    let clusters = cluster::clusters(prepared, updates, Ability::CALLS);
+    let layouts = Layouts::new(original, prepared, &clusters, true);
     let orders = place::orders(program);
     let (mut kernels, mut by_example) = (Vec::new(), Vec::new());
     for cluster in &clusters.list {
@@ -139,7 +145,7 @@ impl Decided<'_> {
 }
 
 /// Sizes whose products do not fit a machine word, with room for strides, have no plan: those of values, and of the points that ops run over.
-fn addressable(program: &Program) -> Result<(), LowerError> {
+pub(crate) fn addressable(program: &Program) -> Result<(), LowerError> {
     for v in program.values() {
         let points = program.args(v).iter().fold(program.axes_of(v), |axes, &a| axes | program.axes_of(a));
         let axes = program.axes.in_order(points);
@@ -153,7 +159,7 @@ fn addressable(program: &Program) -> Result<(), LowerError> {
 }
 
 /// The order of a nest's loops: that of its largest result in memory; the examples first.
-fn order(program: &Program, cluster: &Cluster, orders: &[Vec<AxisId>]) -> Vec<AxisId> {
+pub(crate) fn order(program: &Program, cluster: &Cluster, orders: &[Vec<AxisId>]) -> Vec<AxisId> {
     let leading =
         cluster.roots.iter().max_by_key(|&&v| (program.axes_of(v).len(), std::cmp::Reverse(v))).expect("a live cluster has roots");
     let mut order = orders[leading.0 as usize].clone();
@@ -164,7 +170,7 @@ fn order(program: &Program, cluster: &Cluster, orders: &[Vec<AxisId>]) -> Vec<Ax
 }
 
 /// Where the roots of a nest go: to memory of their own, and to outputs.
-fn stores(prepared: &Prepared, clusters: &Clusters, cluster: &Cluster, layouts: &Layouts) -> Vec<Store> {
+pub(crate) fn stores(prepared: &Prepared, clusters: &Clusters, cluster: &Cluster, layouts: &Layouts) -> Vec<Store> {
     let program = &prepared.program;
     let mut stores = Vec::new();
     for &value in &cluster.roots {

@@ -7,42 +7,56 @@ use pushforward_ir::op::Class;
 use pushforward_ir::{AxisSet, Op, Program, Value};
 
 use super::cluster::Cluster;
-use crate::kernel::{Body, Kernel};
+use crate::kernel::{Body, Kernel, Loop};
 
 /// `row_G_D__norm...`: the kind, the axes, and the ops that say most. Identifiers of every target's language.
 pub fn name(program: &Program, cluster: &Cluster, body: &Body) -> String {
-    let axes = |set: AxisSet| program.axes.in_order(set).iter().map(|&a| identifier(&program.axes[a].name)).collect::<Vec<_>>().join("_");
-    let name = match body {
-        Body::Gemm(g) => {
-            let part = |axes: &str| identifier(&axes.replace('*', "_"));
-            format!("gemm_{}_by_{}_over_{}", part(&g.m.axes), part(&g.n.axes), part(&g.k.axes))
-        }
-        Body::Normals(_) => format!("noise_{}", axes(cluster.points)),
-        Body::Loops(_) => {
-            let ops: BTreeSet<&str> = cluster.computes.iter().filter_map(|&v| telling(program.op(v))).collect();
-            let ops: Vec<&str> = ops.into_iter().collect();
-            let outer = axes(cluster.points - cluster.row);
-            match cluster.row.is_empty() {
-                true => format!("map_{outer}_{}", ops.join("_")),
-                false => format!("rows_{}_of_{outer}_{}", axes(cluster.row), ops.join("_")),
-            }
-        }
-    };
-    let name = name.trim_end_matches('_').replace("__", "_");
-    name.chars().take(60).collect()
+    match body {
+        Body::Gemm(g) => short(gemm(&g.m.axes, &g.n.axes, &g.k.axes)),
+        Body::Normals(_) => short(format!("noise_{}", along(program, cluster.points))),
+        Body::Loops(_) => of_nest(program, cluster),
+    }
+}
+
+pub fn of_nest(program: &Program, cluster: &Cluster) -> String {
+    let ops: BTreeSet<&str> = cluster.computes.iter().filter_map(|&v| telling(program.op(v))).collect();
+    let ops: Vec<&str> = ops.into_iter().collect();
+    let outer = along(program, cluster.points - cluster.row);
+    short(match cluster.row.is_empty() {
+        true => format!("map_{outer}_{}", ops.join("_")),
+        false => format!("rows_{}_of_{outer}_{}", along(program, cluster.row), ops.join("_")),
+    })
+}
+
+pub fn of_product(m: &[Loop], n: &[Loop], k: &[Loop]) -> String {
+    let axes = |loops: &[Loop]| loops.iter().map(|l| l.axis.as_str()).collect::<Vec<_>>().join("*");
+    short(gemm(&axes(m), &axes(n), &axes(k)))
+}
+
+fn gemm(m: &str, n: &str, k: &str) -> String {
+    let part = |axes: &str| identifier(&axes.replace('*', "_"));
+    format!("gemm_{}_by_{}_over_{}", part(m), part(n), part(k))
+}
+
+fn along(program: &Program, set: AxisSet) -> String {
+    program.axes.in_order(set).iter().map(|&a| identifier(&program.axes[a].name)).collect::<Vec<_>>().join("_")
+}
+
+fn short(name: String) -> String {
+    name.trim_end_matches('_').replace("__", "_").chars().take(60).collect()
 }
 
 /// Ops by which a person recognises what is computed.
 fn telling(op: &Op) -> Option<&'static str> {
     match op {
         op if op.class() == Class::Slow => Some(op.name()),
-        Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) | Op::Select => Some(op.name()),
+        Op::Normal(_) | Op::Sqrt | Op::Rsqrt | Op::Relu | Op::Max(_) | Op::Select => Some(op.name()),
         _ => None,
     }
 }
 
 /// Only letters, digits and single underscores: primes are spelled.
-fn identifier(text: &str) -> String {
+pub fn identifier(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\'' => 'p',

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pushforward_ir::axis::AxisId;
-use pushforward_ir::op::Class;
+use pushforward_ir::op::{Class, Noise};
 use pushforward_ir::{AxisSet, DType, Op, Program, Value};
 
 use super::cluster::{Cluster, is_free};
@@ -33,7 +33,7 @@ pub fn nest(program: &Program, cluster: &Cluster, layouts: &Layouts, stores: Vec
     Nest::new(program, cluster, layouts, stores, order).build()
 }
 
-struct Nest<'a> {
+pub(super) struct Nest<'a> {
     program: &'a Program,
     cluster: &'a Cluster,
     layouts: &'a Layouts<'a>,
@@ -48,6 +48,7 @@ struct Nest<'a> {
     /// Values that are kept for later sections, by scratch row.
     kept: BTreeMap<Value, usize>,
     scratch: Vec<Scratch>,
+    /// The buffers at hand; whether they are read, and written.
     args: Vec<(BufferId, bool, bool)>,
     by_example: bool,
     next: Reg,
@@ -57,7 +58,7 @@ struct Nest<'a> {
 const MOST_AGAIN: usize = 3;
 
 impl<'a> Nest<'a> {
-    fn new(program: &'a Program, cluster: &'a Cluster, layouts: &'a Layouts, stores: Vec<Store>, order: &[AxisId]) -> Nest<'a> {
+    pub(super) fn new(program: &'a Program, cluster: &'a Cluster, layouts: &'a Layouts, stores: Vec<Store>, order: &[AxisId]) -> Nest<'a> {
         let along = |set: AxisSet| order.iter().copied().filter(|&a| set.contains(a)).collect::<Vec<_>>();
         let mut nest = Nest {
             program,
@@ -149,7 +150,7 @@ impl<'a> Nest<'a> {
         let op = self.program.op(v);
         let own = match op {
             op if is_free(op) || *op == COPY => 0,
-            op if op.class() == Class::Slow => 12,
+            op if op.class() == Class::Slow || matches!(op, Op::Normal(_)) => 12,
             _ => 1,
         };
         let operands =
@@ -205,22 +206,34 @@ impl<'a> Nest<'a> {
             axes.iter().map(size).collect::<Vec<_>>()
         };
         let loops = Loops { outer: each(&self.outer), row: each(&self.row), lanes, scratch: self.scratch.clone(), sections };
+        let (args, buffers) = self.bound();
+        Lowered {
+            body: Body::Loops(loops),
+            args,
+            buffers,
+            by_example: self.by_example && self.program.batch.is_some() && self.outer.first() == self.program.batch.as_ref(),
+        }
+    }
+
+    /// The arguments, and their buffers.
+    pub(super) fn bound(&self) -> (Vec<Arg>, Vec<BufferId>) {
         let access = |&(_, read, written): &(BufferId, bool, bool)| match (read, written) {
             (true, true) => Access::ReadWrite,
             (false, true) => Access::Write,
             (_, false) => Access::Read,
         };
-        let dtype = |b: BufferId| self.layouts.buffers[b].dtype;
-        Lowered {
-            body: Body::Loops(loops),
-            args: self.args.iter().map(|a| Arg { dtype: dtype(a.0), access: access(a) }).collect(),
-            buffers: self.args.iter().map(|a| a.0).collect(),
-            by_example: self.by_example && self.program.batch.is_some() && self.outer.first() == self.program.batch.as_ref(),
-        }
+        let arg = |a: &(BufferId, bool, bool)| Arg { dtype: self.layouts.buffers[a.0].dtype, access: access(a) };
+        (self.args.iter().map(arg).collect(), self.args.iter().map(|a| a.0).collect())
+    }
+
+    /// A register that nothing defines here.
+    pub(super) fn fresh(&mut self) -> Reg {
+        self.next += 1;
+        self.next - 1
     }
 
     /// Stores of section `at`; those in place in section `last`.
-    fn store(&mut self, at: usize, last: usize, in_row: bool, regs: &mut HashMap<Value, Reg>, insts: &mut Vec<Inst>) {
+    pub(super) fn store(&mut self, at: usize, last: usize, in_row: bool, regs: &mut HashMap<Value, Reg>, insts: &mut Vec<Inst>) {
         for s in 0..self.stores.len() {
             let Store { value, at: ref located, in_place } = self.stores[s];
             let ready = self.ready[&value] + self.is_own_reduction(value) as usize;
@@ -236,7 +249,7 @@ impl<'a> Nest<'a> {
     }
 
     /// The register of `v` in a section; computed there if it is not there yet.
-    fn value(&mut self, v: Value, at: usize, regs: &mut HashMap<Value, Reg>, insts: &mut Vec<Inst>) -> Reg {
+    pub(super) fn value(&mut self, v: Value, at: usize, regs: &mut HashMap<Value, Reg>, insts: &mut Vec<Inst>) -> Reg {
         if let Some(&reg) = regs.get(&v) {
             return reg;
         }
@@ -260,9 +273,10 @@ impl<'a> Nest<'a> {
             (op, kept) if self.computes.contains(&v) => {
                 let args: Vec<Value> = self.program.args(v).to_vec();
                 let args: Vec<Reg> = args.into_iter().map(|a| self.value(a, at, regs, insts)).collect();
-                let reg = match prim(&op) {
-                    Some(prim) => self.inst(dtype, InstKind::Prim(prim, args), insts),
-                    None => args[0], // a copy
+                let reg = match (prim(&op), &op) {
+                    (Some(prim), _) => self.inst(dtype, InstKind::Prim(prim, args), insts),
+                    (None, Op::Normal(noise)) => self.inst(dtype, InstKind::Draw(self.draw(noise, &args)), insts),
+                    (None, _) => args[0], // a copy
                 };
                 if let Some(slot) = kept {
                     insts.push(Inst { reg: self.next, dtype: dtype.into(), kind: InstKind::Keep(slot, reg) });
@@ -279,6 +293,20 @@ impl<'a> Nest<'a> {
         };
         regs.insert(v, reg);
         reg
+    }
+
+    /// The buffer's own row-major order would number the elements, within each direction.
+    fn draw(&self, noise: &Noise, args: &[Reg]) -> Draw {
+        let mut step = 1;
+        let mut strides: HashMap<AxisId, usize> = HashMap::new();
+        for &a in noise.order.iter().rev().filter(|&&a| Some(a) != noise.direction) {
+            strides.insert(a, step);
+            step *= self.program.axes.size(a);
+        }
+        let loops = || self.outer.iter().chain(&self.row);
+        let element = loops().map(|a| strides.get(a).copied().unwrap_or(0)).collect();
+        let direction = loops().map(|&a| (Some(a) == noise.direction) as usize).collect();
+        Draw { stream: noise.stream, seed: args[0], step: args[1], direction, element }
     }
 
     fn inst(&mut self, dtype: DType, kind: InstKind, insts: &mut Vec<Inst>) -> Reg {
@@ -354,8 +382,8 @@ fn prim(op: &Op) -> Option<Prim> {
         Op::Not => Prim::Not,
         Op::Select => Prim::Select,
         Op::Cast(_) => Prim::Cast,
-        Op::StopGradient => return None,
-        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => unreachable!("a leaf"),
+        Op::StopGradient | Op::Normal(_) => return None,
+        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Seed(_) => unreachable!("a leaf"),
         Op::Sum(_) | Op::Max(_) | Op::Contract(_) => unreachable!("sections take reductions apart"),
         Op::Rename(_) | Op::Window(_) | Op::Gather(_) | Op::Activity(_) => unreachable!("prepared programs compute none"),
     })

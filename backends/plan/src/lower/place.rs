@@ -40,7 +40,8 @@ pub struct Layouts<'a> {
 
 impl<'a> Layouts<'a> {
     /// Buffers for all that reaches memory. `original` is the program before it was prepared: its border is what the caller sees.
-    pub fn new(original: &Program, prepared: &'a Prepared, clusters: &Clusters) -> Layouts<'a> {
+    /// `products`: those of contractions have memory of their own, whoever reads it.
+    pub fn new(original: &Program, prepared: &'a Prepared, clusters: &Clusters, products: bool) -> Layouts<'a> {
         let program = &prepared.program;
         let mut layouts = Layouts { program, buffers: Vec::new(), homes: HashMap::new(), targets: Vec::new() };
         let mut states: HashMap<usize, Located> = HashMap::new();
@@ -69,7 +70,7 @@ impl<'a> Layouts<'a> {
         let orders = orders(program);
         for v in program.values() {
             let target = || prepared.targets.iter().zip(&program.outputs).position(|(t, o)| matches!(t, Target::Output(_)) && o.value == v);
-            let own = matches!(program.op(v).class(), Class::Contract) && clusters.of[v.0 as usize].is_some();
+            let own = products && matches!(program.op(v).class(), Class::Contract) && clusters.of[v.0 as usize].is_some();
             if !(clusters.stored[v.0 as usize] || own) || matches!(program.op(v), Op::Input(_) | Op::Param(_)) {
                 continue;
             }
