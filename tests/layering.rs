@@ -20,6 +20,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["cranelift-"], &["backends/cpu"], "knows of Cranelift"),
     (&["gemm", "rayon"], &["backends/cpu"], "runs numbers on the CPU"),
     (&["clap", "indicatif", "ctrlc", "annotate-snippets", "plotters", "csv"], &["."], "talks to people and terminals"),
+    (&["wgpu", "cudarc"], &["backends/gpu"], "runs numbers on GPUs"),
     (&["flate2"], &["models"], "reads data sets"),
     (&["petgraph", "egg"], &["passes"], "rewrites programs"),
 ];
@@ -39,6 +40,7 @@ const ABSENT: &[(&[&str], &[&str], &str)] = &[
 const UNSAFE: &[(&str, &str)] = &[
     ("backends/cpu/src/call.rs", "calls compiled code and the GEMM crate by address"),
     ("backends/cpu/src/memory.rs", "lends disjoint parts of one arena to threads"),
+    ("backends/gpu/src/driver/cuda/calls.rs", "calls NVIDIA's libraries with pointers to device memory"),
 ];
 
 #[test]

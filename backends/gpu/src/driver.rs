@@ -1,6 +1,11 @@
 //! The contract of whatever runs device plans: memory by number, programs by number. What tensors are called and who keeps them is not a
 //! driver's business. Read [`Driver`].
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
+
 use pushforward_plan::device::kernel::DevicePlan;
 
 /// A piece of device memory, as its driver numbers it.
