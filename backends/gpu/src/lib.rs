@@ -5,6 +5,7 @@
 mod cuda;
 pub mod driver;
 pub mod emit;
+pub mod emu;
 mod names;
 pub mod source;
 mod wgsl;
