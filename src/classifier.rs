@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use ndarray::ArrayViewD;
-use pushforward::{Error, Input, Model, Parameters, Pool, Settings, Step, View};
+use pushforward::{Engine, Error, Input, Model, Parameters, Settings, Step, View};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Program};
 use pushforward_models::data::{DataError, DataSet, Splits};
@@ -34,7 +34,7 @@ pub struct Classifier {
     model: Model,
     settings: Settings,
     ports: Ports,
-    pool: Pool,
+    engine: Engine,
     parameters: Parameters,
     /// By batch.
     training: HashMap<usize, Step>,
@@ -93,13 +93,12 @@ pub struct At {
 
 impl Classifier {
     /// Compiles the step for the settings' batch, and draws the parameters from `seed`.
-    pub fn new(model: Model, settings: Settings, threads: usize, seed: u32) -> Result<Classifier, ClassifierError> {
+    pub fn new(model: Model, settings: Settings, engine: Engine, seed: u32) -> Result<Classifier, ClassifierError> {
         let ports = Ports::of(&model, &settings)?;
-        let pool = Pool::new(threads).map_err(Error::from)?;
-        let step = Step::training(&model, &settings, &pool)?;
+        let step = Step::training(&model, &settings, &engine)?;
         let parameters = Parameters::new(&step, seed)?;
         let training = settings.batch.map(|n| (n, step)).into_iter().collect();
-        Ok(Classifier { model, settings, ports, pool, parameters, training, looking: HashMap::new(), batch: Batch::default() })
+        Ok(Classifier { model, settings, ports, engine, parameters, training, looking: HashMap::new(), batch: Batch::default() })
     }
 
     /// Whether a data set fits a model: images, labels, and enough of them for a batch. `hint` says what to do about images that do not.
@@ -123,8 +122,9 @@ impl Classifier {
     /// One training step on the images of `set` at `indices`.
     pub fn step(&mut self, set: &DataSet, indices: &[u32], at: At) -> Result<Outcome, Error> {
         self.batch.fill(set, indices.iter().map(|&i| i as usize));
-        let Classifier { model, settings, ports, pool, parameters, training, batch, .. } = self;
-        let step = by_batch(training, indices.len(), |n| Step::training(model, &Settings { batch: Some(n), ..settings.clone() }, pool))?;
+        let Classifier { model, settings, ports, engine, parameters, training, batch, .. } = self;
+        let step =
+            by_batch(training, indices.len(), |n| Step::training(model, &Settings { batch: Some(n), ..settings.clone() }, &*engine))?;
         let mut inputs = vec![(ports.images.as_str(), Input::from(&batch.pixels[..])), (&ports.labels, Input::from(&batch.labels[..]))];
         // Which of these a step takes depends on the algorithm. Bits count: the seed and step number are written as i32.
         let scalars = [("lr", Input::from(at.lr as f32)), ("seed", Input::from(at.seed as i32)), ("step", Input::from(at.step as i32))];
@@ -142,10 +142,10 @@ impl Classifier {
         let mut wrong = 0;
         for first in (0..count).step_by(size) {
             let indices = first..count.min(first + size);
-            let Classifier { model, settings, ports, pool, parameters, looking, batch, .. } = self;
+            let Classifier { model, settings, ports, engine, parameters, looking, batch, .. } = self;
             batch.fill(set, indices.clone());
             let step =
-                by_batch(looking, indices.len(), |n| Step::evaluation(model, &Settings { batch: Some(n), ..settings.clone() }, pool))?;
+                by_batch(looking, indices.len(), |n| Step::evaluation(model, &Settings { batch: Some(n), ..settings.clone() }, &*engine))?;
             let mut inputs = vec![(ports.images.as_str(), Input::from(&batch.pixels[..]))];
             if step.program().input(&ports.labels).is_some() {
                 inputs.push((&ports.labels, Input::from(&batch.labels[..])));
@@ -154,6 +154,11 @@ impl Classifier {
             wrong += step.output(&ports.prediction).and_then(View::f32).map_or(indices.len(), |p| count_wrong(p, &batch.labels));
         }
         Ok(100.0 * wrong as f64 / count.max(1) as f64)
+    }
+
+    /// Brings the parameters here from the device that trains them; [`Classifier::parameters`] shows them then.
+    pub fn fetch(&mut self) -> Result<(), Error> {
+        self.parameters.fetch()
     }
 
     pub fn parameters(&self) -> &Parameters {

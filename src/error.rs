@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use pushforward_cpu::CpuError;
+use pushforward_gpu::driver::DeviceError;
 use pushforward_ir::diag::Severity;
 use pushforward_ir::{Diagnostic, Sources, Span};
 use pushforward_plan::LowerError;
@@ -24,6 +25,8 @@ pub enum Error {
     Lower(#[from] LowerError),
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error("the step has no {what} `{name}`: it has {known}")]
     Unknown { what: &'static str, name: String, known: String },
     #[error("the step needs the input `{name}`: {wants}")]

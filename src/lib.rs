@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `model.rs` | texts, and the way from text to a flat program |
 //! | `step.rs` | from a program to a callable; tensors in and out |
+//! | `engine.rs` | what runs steps |
 //! | `explain.rs` | what `simplify` made of a step, before and after |
 //! | `report.rs` | what a step costs, counted from its plan |
 //! | `pruning.rs` | what of it ReLUs make needless, counted and, on data, measured |
@@ -15,6 +16,7 @@
 //!
 //! The library computes nothing itself and never prints.
 
+pub mod engine;
 mod error;
 pub mod explain;
 mod model;
@@ -22,6 +24,7 @@ pub mod pruning;
 pub mod report;
 mod step;
 
+pub use engine::Engine;
 pub use error::{Error, Wrong};
 pub use model::{Model, Settings};
 pub use report::Report;

@@ -4,6 +4,7 @@
 //! of the values that a launch reads and writes, each once. Read [`Report`].
 
 use pushforward_plan::Plan;
+use pushforward_plan::device::kernel::{DeviceLaunch, DevicePlan, DeviceRole, Work};
 use pushforward_plan::kernel::{Access, Body, Gemm, Inst, InstKind, Kernel, Launch, Loops, Role, Section};
 use serde::Serialize;
 
@@ -42,12 +43,7 @@ impl Report {
             ..Report::default()
         };
         for launch in launches() {
-            let cost = Cost::of(plan, launch);
-            report.contraction_flops += cost.contraction_flops;
-            report.other_flops += cost.other_flops;
-            report.normals += cost.normals;
-            report.bytes_read += cost.bytes_read;
-            report.bytes_written += cost.bytes_written;
+            report.add(Cost::of(plan, launch));
         }
         for buffer in &plan.buffers {
             match buffer.role {
@@ -57,8 +53,43 @@ impl Report {
                 Role::Temp(_) => {}
             }
         }
-        report.peak_bytes = report.state_bytes + report.input_bytes + report.output_bytes + report.temporary_bytes;
-        report
+        report.sum_up()
+    }
+
+    /// Of a plan for a device, where each launch is a stage of its own.
+    pub fn of_device(plan: &DevicePlan) -> Report {
+        let mut report = Report {
+            kernels: plan.kernels.len(),
+            launches: plan.launches.len(),
+            stages: plan.launches.len(),
+            temporary_bytes: plan.slots.iter().sum(),
+            ..Report::default()
+        };
+        for launch in &plan.launches {
+            report.add(Cost::of_device(plan, launch));
+        }
+        for buffer in &plan.buffers {
+            match buffer.role {
+                DeviceRole::State(_) => report.state_bytes += buffer.bytes(),
+                DeviceRole::Input(_) => report.input_bytes += buffer.bytes(),
+                DeviceRole::Output(_) => report.output_bytes += buffer.bytes(),
+                DeviceRole::Slot(_) => {}
+            }
+        }
+        report.sum_up()
+    }
+
+    fn add(&mut self, cost: Cost) {
+        self.contraction_flops += cost.contraction_flops;
+        self.other_flops += cost.other_flops;
+        self.normals += cost.normals;
+        self.bytes_read += cost.bytes_read;
+        self.bytes_written += cost.bytes_written;
+    }
+
+    fn sum_up(self) -> Report {
+        let peak_bytes = self.state_bytes + self.input_bytes + self.output_bytes + self.temporary_bytes;
+        Report { peak_bytes, ..self }
     }
 }
 
@@ -82,16 +113,31 @@ impl Cost {
             Body::Normals(n) => cost.normals = (n.steps * n.per * n.directions) as u64,
         }
         for (arg, &buffer) in kernel.args.iter().zip(&launch.args) {
-            let bytes = plan.buffers[buffer].bytes() as u64;
-            let (read, written) = match arg.access {
-                Access::Read => (bytes, 0),
-                Access::Write => (0, bytes),
-                Access::ReadWrite => (bytes, bytes),
-            };
-            cost.bytes_read += read;
-            cost.bytes_written += written;
+            cost.touch(arg.access, plan.buffers[buffer].bytes());
         }
         cost
+    }
+
+    /// Of a launch on a device.
+    pub fn of_device(plan: &DevicePlan, launch: &DeviceLaunch) -> Cost {
+        let kernel = &plan.kernels[launch.kernel];
+        let Work { contraction_flops, other_flops, normals } = kernel.work;
+        let mut cost = Cost { contraction_flops, other_flops, normals, ..Cost::default() };
+        for (arg, &buffer) in kernel.args.iter().zip(&launch.args) {
+            cost.touch(arg.access, plan.buffers[buffer].bytes());
+        }
+        cost
+    }
+
+    fn touch(&mut self, access: Access, bytes: usize) {
+        let bytes = bytes as u64;
+        let (read, written) = match access {
+            Access::Read => (bytes, 0),
+            Access::Write => (0, bytes),
+            Access::ReadWrite => (bytes, bytes),
+        };
+        self.bytes_read += read;
+        self.bytes_written += written;
     }
 }
 

@@ -1,14 +1,19 @@
 //! A program made callable: tensors go in by name, as `ndarray` views that are not copied, and come out as views of the step's own memory.
 //!
-//! It decides nothing about kernels (`pushforward_plan`) and runs none itself (`pushforward_cpu`). Read [`Step::run`] first.
+//! It decides nothing about kernels (`pushforward_plan`) and runs none itself (`pushforward_cpu`, `pushforward_gpu`). Read [`Step::run`] first.
 
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, Dimension, IxDyn};
-use pushforward_cpu::{Executable, Pool, Slice, SliceMut, State};
+use pushforward_cpu::{Executable, State};
+use pushforward_gpu::driver::DeviceError;
+use pushforward_gpu::session::{self, ProgramId, States};
 use pushforward_ir::philox::{Domain, fill_normals, fill_normals_f64};
 use pushforward_ir::program::{Init, Port};
 use pushforward_ir::{DType, Program};
-use pushforward_plan::kernel::{Buffer, ElementType};
+use pushforward_plan::device;
+use pushforward_plan::kernel::ElementType;
+use pushforward_plan::tensor::{Numbers, Slice, SliceMut};
 
+use crate::engine::{Device, Engine};
 use crate::error::Error;
 use crate::model::{Model, Settings};
 use crate::report::Report;
@@ -16,41 +21,50 @@ use crate::report::Report;
 /// A compiled program.
 pub struct Step {
     program: Program,
-    executable: Executable,
+    code: Code,
     outputs: Vec<Produced>,
+}
+
+/// What runs.
+enum Code {
+    Cpu(Box<Executable>),
+    Device(Device, ProgramId),
 }
 
 /// Memory for one output.
 struct Produced {
     name: String,
     shape: Vec<usize>,
-    data: Data,
-}
-
-enum Data {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I32(Vec<i32>),
-    Bool(Vec<u8>),
+    data: Numbers,
 }
 
 impl Step {
     /// One training step of a model.
-    pub fn training(model: &Model, settings: &Settings, pool: &Pool) -> Result<Step, Error> {
-        Step::compile(model.training(settings)?, pool)
+    pub fn training(model: &Model, settings: &Settings, engine: impl Into<Engine>) -> Result<Step, Error> {
+        Step::compile(model.training(settings)?, engine)
     }
 
     /// The model's declared outputs, for looking at what training made of it.
-    pub fn evaluation(model: &Model, settings: &Settings, pool: &Pool) -> Result<Step, Error> {
-        Step::compile(model.evaluation(settings)?, pool)
+    pub fn evaluation(model: &Model, settings: &Settings, engine: impl Into<Engine>) -> Result<Step, Error> {
+        Step::compile(model.evaluation(settings)?, engine)
     }
 
     /// Any flat program.
-    pub fn compile(program: Program, pool: &Pool) -> Result<Step, Error> {
-        let plan = pushforward_plan::lower(&program, &pushforward_plan::Options::default())?;
-        let executable = Executable::with_pool(plan, pool)?;
-        let outputs = executable.outputs().map(Produced::of).collect();
-        Ok(Step { program, executable, outputs })
+    pub fn compile(program: Program, engine: impl Into<Engine>) -> Result<Step, Error> {
+        match engine.into() {
+            Engine::Cpu(pool) => {
+                let plan = pushforward_plan::lower(&program, &pushforward_plan::Options::default())?;
+                let executable = Executable::with_pool(plan, &pool)?;
+                let outputs = executable.outputs().map(|b| Produced::of(&b.name, b.dtype, &b.dims)).collect();
+                Ok(Step { program, code: Code::Cpu(Box::new(executable)), outputs })
+            }
+            Engine::Device(device) => {
+                let plan = device::lower(&program, device.target())?;
+                let outputs = session::outputs(&plan).map(|b| Produced::of(&b.name, b.dtype, &b.dims)).collect();
+                let id = device.session().load(plan)?;
+                Ok(Step { program, code: Code::Device(device, id), outputs })
+            }
+        }
     }
 
     /// Runs once. Inputs may come in any order; those that the program does not read may be left out. `parameters` are updated in place.
@@ -60,19 +74,46 @@ impl Step {
             let known: Vec<&str> = self.program.inputs.iter().map(|p| p.name.as_str()).collect();
             return Err(Error::Unknown { what: "input", name: name.to_string(), known: known.join(", ") });
         }
+        let reads = self.reads();
         let mut slices = Vec::with_capacity(inputs.len());
-        for (port, buffer) in self.program.inputs.iter().zip(self.executable.inputs()) {
+        for (i, port) in self.program.inputs.iter().enumerate() {
             let given = inputs.iter().find(|(name, _)| *name == port.name);
-            slices.push(match (given, buffer) {
-                (Some((_, input)), _) => input.slice(port, &self.program)?,
-                (None, None) => Slice::F32(&[]),
-                (None, Some(_)) => {
-                    return Err(Error::Missing { name: port.name.clone(), wants: show(port, &self.program) });
-                }
+            slices.push(match given {
+                Some((_, input)) => input.slice(port, &self.program)?,
+                None if !reads.contains(&i) => Slice::F32(&[]),
+                None => return Err(Error::Missing { name: port.name.clone(), wants: show(port, &self.program) }),
             });
         }
         let mut outputs: Vec<SliceMut<'_>> = self.outputs.iter_mut().map(|o| o.data.slice_mut()).collect();
-        Ok(self.executable.run(&mut parameters.state, &slices, &mut outputs)?)
+        match &mut self.code {
+            Code::Cpu(executable) => {
+                // A plan does not know of inputs after the last one that it reads.
+                slices.truncate(reads.last().map_or(0, |last| last + 1));
+                Ok(executable.run(&mut parameters.state, &slices, &mut outputs)?)
+            }
+            Code::Device(device, id) => {
+                let states = parameters.send(device, *id)?;
+                Ok(device.session().run(*id, states, &slices, &mut outputs)?)
+            }
+        }
+    }
+
+    /// The numbers of the inputs that the code reads, ascending.
+    fn reads(&self) -> Vec<usize> {
+        match &self.code {
+            Code::Cpu(executable) => executable.inputs().enumerate().filter_map(|(i, b)| b.map(|_| i)).collect(),
+            Code::Device(device, id) => {
+                let session = device.session();
+                let plan = session.plan(*id);
+                let tensors = plan.buffers.iter().filter_map(|b| match b.role {
+                    device::kernel::DeviceRole::Input(i) => Some(i),
+                    _ => None,
+                });
+                let mut reads: Vec<usize> = tensors.chain(plan.scalars.iter().map(|s| s.input)).collect();
+                reads.sort_unstable();
+                reads
+            }
+        }
     }
 
     /// The output `name` of the last run; zeros before the first.
@@ -90,58 +131,63 @@ impl Step {
         &self.program
     }
 
-    pub fn executable(&self) -> &Executable {
-        &self.executable
+    /// The machine code, if the step runs on this processor.
+    pub fn executable(&self) -> Option<&Executable> {
+        match &self.code {
+            Code::Cpu(executable) => Some(executable),
+            Code::Device(..) => None,
+        }
     }
 
+    /// What a run costs.
     pub fn report(&self) -> Report {
-        Report::of(self.executable.plan())
+        match &self.code {
+            Code::Cpu(executable) => Report::of(executable.plan()),
+            Code::Device(device, id) => Report::of_device(device.session().plan(*id)),
+        }
     }
 }
 
 impl Produced {
-    fn of(buffer: &Buffer) -> Produced {
-        let (shape, len) = (buffer.dims.iter().map(|d| d.1).collect(), buffer.len());
-        let data = match buffer.dtype {
-            ElementType::F32 => Data::F32(vec![0.0; len]),
-            ElementType::F64 => Data::F64(vec![0.0; len]),
-            ElementType::I32 => Data::I32(vec![0; len]),
-            ElementType::Bool => Data::Bool(vec![0; len]),
-        };
-        Produced { name: buffer.name.clone(), shape, data }
-    }
-}
-
-impl Data {
-    fn slice(&self) -> Slice<'_> {
-        match self {
-            Data::F32(x) => Slice::F32(x),
-            Data::F64(x) => Slice::F64(x),
-            Data::I32(x) => Slice::I32(x),
-            Data::Bool(x) => Slice::Bool(x),
-        }
-    }
-
-    fn slice_mut(&mut self) -> SliceMut<'_> {
-        match self {
-            Data::F32(x) => SliceMut::F32(x),
-            Data::F64(x) => SliceMut::F64(x),
-            Data::I32(x) => SliceMut::I32(x),
-            Data::Bool(x) => SliceMut::Bool(x),
-        }
+    fn of(name: &str, dtype: ElementType, dims: &[(String, usize)]) -> Produced {
+        let shape: Vec<usize> = dims.iter().map(|d| d.1).collect();
+        let data = Numbers::zeros(dtype, shape.iter().product());
+        Produced { name: name.to_string(), shape, data }
     }
 }
 
 /// What a model has learnt, and its momentum: the tensors that live from step to step. One set serves every step of a model: training,
-/// evaluation, other batches.
+/// evaluation, other batches. Steps on a device keep theirs there: [`Parameters::fetch`] brings them here.
 pub struct Parameters {
+    /// Here; on the CPU, the only ones.
     state: State,
+    there: Option<There>,
+}
+
+/// Parameters on a device.
+struct There {
+    device: Device,
+    states: States,
+    /// By name: those here are newer than those there.
+    changed: Vec<String>,
+    /// Those there are newer.
+    ran: bool,
 }
 
 impl Parameters {
     /// Those of `step`, as its model says that they begin; `seed` decides what is random. Parameter `i` of the model draws from stream `i`.
     pub fn new(step: &Step, seed: u32) -> Result<Parameters, Error> {
-        let mut state = State::new(step.executable.plan())?;
+        let mut state = State::default();
+        match &step.code {
+            Code::Cpu(executable) => state.add(executable.plan())?,
+            Code::Device(device, id) => {
+                for buffer in &device.session().plan(*id).buffers {
+                    if let device::kernel::DeviceRole::State(_) = buffer.role {
+                        state.declare(&buffer.name, buffer.dtype, &buffer.dims)?;
+                    }
+                }
+            }
+        }
         for (stream, param) in (0u32..).zip(&step.program.params) {
             let Some(values) = state.get_mut(&param.port.name) else { continue };
             match (values, param.init) {
@@ -159,7 +205,45 @@ impl Parameters {
                 (SliceMut::Bool(x), Init::Constant(value) | Init::Normal(value)) => x.fill(u8::from(value != 0.0)),
             }
         }
-        Ok(Parameters { state })
+        let there = match &step.code {
+            Code::Cpu(_) => None,
+            Code::Device(device, _) => {
+                let changed = state.iter().map(|(name, ..)| name.to_string()).collect();
+                Some(There { device: device.clone(), states: States::default(), changed, ran: false })
+            }
+        };
+        Ok(Parameters { state, there })
+    }
+
+    /// Makes sure that what is read here is what the last run left. On the CPU it always is.
+    pub fn fetch(&mut self) -> Result<(), Error> {
+        let Some(There { device, states, ran: ran @ true, .. }) = &mut self.there else { return Ok(()) };
+        let names: Vec<String> = self.state.iter().map(|(name, ..)| name.to_string()).collect();
+        for name in &names {
+            if let Some(mut numbers) = self.state.get_mut(name) {
+                device.session().read_state(states, name, &mut numbers)?;
+            }
+        }
+        *ran = false;
+        Ok(())
+    }
+
+    /// The parameters on the device, with what was changed here.
+    fn send(&mut self, device: &Device, program: ProgramId) -> Result<&States, Error> {
+        let why = "lie on the CPU or another device, the step runs elsewhere".to_string();
+        let Some(there) = &mut self.there else { return Err(DeviceError::Tensor { name: "the parameters".into(), why }.into()) };
+        if !there.device.is(device) {
+            return Err(DeviceError::Tensor { name: "the parameters".into(), why }.into());
+        }
+        let mut session = device.session();
+        session.add_states(program, &mut there.states)?;
+        for name in std::mem::take(&mut there.changed) {
+            if let Some(numbers) = self.state.get(&name) {
+                session.write_state(&there.states, &name, numbers)?;
+            }
+        }
+        there.ran = true;
+        Ok(&there.states)
     }
 
     pub fn get(&self, name: &str) -> Option<View<'_>> {
@@ -173,7 +257,19 @@ impl Parameters {
 
     /// Overwrites one.
     pub fn set(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
-        Ok(self.state.set(name, Slice::F32(values))?)
+        self.state.set(name, Slice::F32(values))?;
+        if let Some(there) = &mut self.there {
+            there.changed.push(name.to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Parameters {
+    fn drop(&mut self) {
+        if let Some(there) = &mut self.there {
+            there.device.session().free_states(&mut there.states);
+        }
     }
 }
 

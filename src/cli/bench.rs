@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pushforward::{Pool, Report, Settings, Step};
+use pushforward::{Engine, Pool, Report, Settings, Step};
 use pushforward_cpu::peak;
 use serde_json::json;
 
@@ -49,19 +49,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let chosen = args.model.choose(Some(DEFAULT_PRESET))?;
     let settings = args.step.settings(&chosen, chosen.default_batch());
     let pool = Pool::new(args.threads)?;
+    let engine = flags::engine(&args.backend, args.threads)?;
+    // What this processor can do says nothing of a device.
+    let on_cpu = args.backend == "cpu";
     // Measured before and after: the better one is nearer to what the machine can do.
-    let before = peak::gemm_gflops(&pool, 20)?;
-    let measured = measure(&chosen, &settings, &pool, args.steps)?;
-    let gemm_peak = before.max(peak::gemm_gflops(&pool, 20)?);
-
-    let memory = peak::memory_gbytes(&pool, 10);
+    let before = on_cpu.then(|| peak::gemm_gflops(&pool, 20)).transpose()?;
+    let measured = measure(&chosen, &settings, &engine, args.steps)?;
+    let gemm_peak = before.map(|before| Ok::<_, Failure>(before.max(peak::gemm_gflops(&pool, 20)?))).transpose()?;
+    let memory = on_cpu.then(|| peak::memory_gbytes(&pool, 10));
 
     let Measured { compile, ms, report, batch, .. } = measured;
     let gflops = report.contraction_flops as f64 / (ms * 1e6);
     let images_per_s = batch as f64 * 1e3 / ms;
     // What a step could not beat: its products at the measured peak, or its tensors through memory at the measured speed.
     let bytes_moved = report.bytes_read + report.bytes_written;
-    let (floor_gemm, floor_memory) = (report.contraction_flops as f64 / (gemm_peak * 1e6), bytes_moved as f64 / (memory * 1e6));
+    let floor_gemm = gemm_peak.map(|peak| report.contraction_flops as f64 / (peak * 1e6));
+    let floor_memory = memory.map(|memory| bytes_moved as f64 / (memory * 1e6));
     if args.json {
         let figures = json!({
             "model": chosen.model.name(),
@@ -69,12 +72,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
             "algorithm": settings.passes.algorithm.name(),
             "batch": batch,
             "backend": args.backend,
-            "threads": pool.threads(),
+            "threads": on_cpu.then(|| pool.threads()),
             "ms_median": ms,
             "images_per_s": images_per_s,
             "gflops": gflops,
             "gemm_peak_gflops": gemm_peak,
-            "share_of_peak": gflops / gemm_peak,
+            "share_of_peak": gemm_peak.map(|peak| gflops / peak),
             "peak_bytes": measured.peak_bytes,
             "planned_bytes": report.peak_bytes,
             "steps": measured.steps,
@@ -88,17 +91,24 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let algorithm = settings.passes.algorithm.name();
     let peak_bytes = measured.peak_bytes.map_or("not known here".into(), bytes);
-    let rows = [
-        ("step", format!("{}, {algorithm}, batch {batch}, {} on {} threads", chosen.title(), args.backend, pool.threads())),
+    let threads = if on_cpu { format!(" on {} threads", pool.threads()) } else { String::new() };
+    let mut rows = vec![
+        ("step", format!("{}, {algorithm}, batch {batch}, {}{threads}", chosen.title(), args.backend)),
         ("from text to callable", format!("{:.0} ms", compile.as_secs_f64() * 1e3)),
         ("median of a step", format!("{ms:.2} ms ({} steps, best {:.2} ms)", measured.steps, measured.ms_min)),
         ("images", format!("{images_per_s:.0} a second")),
-        ("matrix products", format!("{gflops:.1} GFLOP/s, {:.1} % of the {gemm_peak:.1} measured here", 100.0 * gflops / gemm_peak)),
-        ("floor of these", format!("{floor_gemm:.2} ms")),
-        ("all tensors through memory", format!("{floor_memory:.2} ms at the {memory:.1} GB/s measured here; less where caches hold them")),
-        ("peak memory", format!("{peak_bytes}, planned {}", bytes(report.peak_bytes as u64))),
     ];
-    out::print(&out::table(&rows.map(|(name, figure)| vec![name.into(), figure]), &[]))
+    rows.push(match gemm_peak {
+        Some(peak) => ("matrix products", format!("{gflops:.1} GFLOP/s, {:.1} % of the {peak:.1} measured here", 100.0 * gflops / peak)),
+        None => ("matrix products", format!("{gflops:.1} GFLOP/s")),
+    });
+    rows.extend(floor_gemm.map(|floor| ("floor of these", format!("{floor:.2} ms"))));
+    rows.extend(floor_memory.zip(memory).map(|(floor, memory)| {
+        ("all tensors through memory", format!("{floor:.2} ms at the {memory:.1} GB/s measured here; less where caches hold them"))
+    }));
+    rows.push(("peak memory", format!("{peak_bytes}, planned {}", bytes(report.peak_bytes as u64))));
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, figure)| vec![name.into(), figure]).collect();
+    out::print(&out::table(&rows, &[]))
 }
 
 struct Measured {
@@ -112,9 +122,9 @@ struct Measured {
     peak_bytes: Option<u64>,
 }
 
-fn measure(chosen: &Chosen, settings: &Settings, pool: &Pool, steps: Option<usize>) -> Result<Measured, Failure> {
+fn measure(chosen: &Chosen, settings: &Settings, engine: &Engine, steps: Option<usize>) -> Result<Measured, Failure> {
     let start = Instant::now();
-    let step = Step::training(&chosen.model, settings, pool)?;
+    let step = Step::training(&chosen.model, settings, engine)?;
     let compile = start.elapsed();
     let program = step.program();
     let batch = program.batch.map_or(1, |a| program.axes.size(a));

@@ -75,7 +75,8 @@ fn files(
     step: &Step,
     pruning: Option<&Pruning>,
 ) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
-    let plan = step.executable().plan();
+    let executable = step.executable().expect("compiled for this processor");
+    let plan = executable.plan();
     let sets: BTreeMap<&str, &str> = settings.sets.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let document = json!({
         "format": "pushforward-plan",
@@ -96,7 +97,7 @@ fn files(
         (PLAN_TEXT.into(), pushforward_plan::print::plan(plan).into_bytes()),
         (REPORT.into(), describe(chosen, settings, target, step, pruning).into_bytes()),
     ];
-    for (name, text) in step.executable().clif() {
+    for (name, text) in executable.clif() {
         files.push((Path::new(KERNELS).join(format!("{name}.{CODE}")), text.clone().into_bytes()));
     }
     Ok(files)
@@ -104,7 +105,7 @@ fn files(
 
 /// The report, in Markdown.
 fn describe(chosen: &Chosen, settings: &Settings, target: &str, step: &Step, pruning: Option<&Pruning>) -> String {
-    let (plan, report) = (step.executable().plan(), step.report());
+    let (plan, report) = (step.executable().expect("compiled for this processor").plan(), step.report());
     let program = step.program();
     let batch = program.batch.map_or(1, |a| program.axes.size(a));
     let title = format!("{}, {}, batch {batch}, {target}", chosen.title(), settings.passes.algorithm.name());

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use pushforward::engine::{self, DEVICES};
 use pushforward_ir::DType;
-use pushforward_models::conform::{self, Backend, Cpu, Eval};
+use pushforward_models::conform::{self, Backend, Cpu, Device, Eval};
+use pushforward_plan::device::Precision;
 
 use super::failure::{Failure, complain};
 use super::flags::SimplifyFlags;
@@ -15,20 +17,14 @@ pub struct Args {
     /// A folder that holds index.json, or one .safetensors file beside an index.json
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// What runs the programs: eval, the reference evaluator, or cpu
+    /// What runs the programs: eval, the reference evaluator; cpu; cuda-emu, CUDA C++ on this processor; wgsl; cuda
     #[arg(long, value_name = "NAME", default_value = "eval", value_parser = backend)]
-    backend: BackendName,
+    backend: String,
     /// What they compute in [default: f64 for eval, f32 for others]
     #[arg(long)]
     dtype: Option<Float>,
     #[command(flatten)]
     simplify: SimplifyFlags,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum BackendName {
-    Eval,
-    Cpu,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -38,13 +34,19 @@ enum Float {
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
-    let float = match (args.dtype, args.backend) {
-        (Some(Float::F64), _) | (None, BackendName::Eval) => DType::F64,
-        (Some(Float::F32), _) | (None, BackendName::Cpu) => DType::F32,
+    let float = match args.dtype {
+        Some(Float::F64) => DType::F64,
+        Some(Float::F32) => DType::F32,
+        None if args.backend == "eval" => DType::F64,
+        None => DType::F32,
     };
-    let backend: Box<dyn Backend> = match args.backend {
-        BackendName::Eval => Box::new(Eval { float }),
-        BackendName::Cpu => Box::new(Cpu::new(float, 0).map_err(Failure::wrong)?),
+    let backend: Box<dyn Backend> = match args.backend.as_str() {
+        "eval" => Box::new(Eval { float }),
+        "cpu" => Box::new(Cpu::new(float, 0).map_err(Failure::wrong)?),
+        name => {
+            let (driver, target) = engine::driver(name, Precision::Fp32).ok_or_else(|| Failure::usage(unknown(name)))??;
+            Box::new(Device::new(name, float, driver, target))
+        }
     };
     let report = conform::run_with(&args.paths, &*backend, &args.simplify.settings());
     report.problems.iter().for_each(|problem| complain(&problem.message));
@@ -52,11 +54,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if report.is_good() { Ok(()) } else { Err(Failure::Check) }
 }
 
-fn backend(text: &str) -> Result<BackendName, String> {
+fn backend(text: &str) -> Result<String, String> {
     match text.to_lowercase().as_str() {
-        "eval" => Ok(BackendName::Eval),
-        "cpu" => Ok(BackendName::Cpu),
-        "cuda" | "cuda-emu" | "wgsl" | "wgpu" => Err(format!("this version has no back end `{text}` yet: there are eval, cpu")),
-        _ => Err(format!("no back end is called `{text}`: there are eval, cpu")),
+        name if ["eval", "cpu", "wgpu"].contains(&name) || DEVICES.contains(&name) => Ok(name.into()),
+        _ => Err(unknown(text)),
     }
+}
+
+fn unknown(name: &str) -> String {
+    format!("no back end is called `{name}`: there are eval, cpu, {}", DEVICES.join(", "))
 }

@@ -1,6 +1,9 @@
-//! `devices`: which back ends run here, and why others do not. It asks the processor, and starts nothing. Read [`run`].
+//! `devices`: which back ends run here, and why others do not. It asks the processor and opens devices, and runs nothing. Read [`run`].
 
 use std::thread;
+
+use pushforward::engine::{self, DEVICES};
+use pushforward_plan::device::Precision;
 
 use super::failure::Failure;
 use super::out;
@@ -31,13 +34,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn devices() -> Vec<Device> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let later = |name, what: &str| Device { name, runs: false, about: format!("{what} is not part of this version") };
-    vec![
+    let here = [
         Device { name: "eval", runs: true, about: "reference evaluator in f64 and f32: slow, for conform".into() },
         Device { name: "cpu", runs: true, about: format!("{}, {threads} threads{}", std::env::consts::ARCH, vectors()) },
-        later("wgsl", "WebGPU"),
-        later("cuda", "CUDA"),
-    ]
+    ];
+    let there = DEVICES.iter().filter_map(|&name| {
+        let (runs, about) = match engine::device(name, Precision::Fp32)? {
+            Ok(device) => (true, device.about()),
+            Err(why) => (false, why.to_string()),
+        };
+        Some(Device { name, runs, about })
+    });
+    here.into_iter().chain(there).collect()
 }
 
 /// The vector instructions that code generation and matrix products can use.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use pushforward::Error;
 use pushforward_cpu::CpuError;
+use pushforward_gpu::driver::DeviceError;
 use pushforward_models::data::DataError;
 
 use crate::run::{RunError, interrupt};
@@ -100,6 +101,12 @@ impl From<CpuError> for Failure {
             CpuError::Memory { .. } => Failure::Wrong(format!("{error}; hint: take a smaller --batch, or smaller sizes")),
             other => Failure::wrong(other),
         }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Failure {
+        Failure::wrong(error)
     }
 }
 

@@ -4,11 +4,13 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use pushforward::{Algorithm, Model, Settings, Wrong};
+use pushforward::engine::{DEVICES, device};
+use pushforward::{Algorithm, Engine, Error, Model, Pool, Settings, Wrong};
 use pushforward_ir::Program;
 use pushforward_models::{MODELS, PRESETS, Preset, presets};
 use pushforward_passes::inline::closest;
 use pushforward_passes::simplify::{self, RULES, Rules};
+use pushforward_plan::device::Precision;
 
 use super::failure::{Failure, warn};
 
@@ -285,13 +287,20 @@ pub fn seed(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u32::MAX))
 }
 
-/// Back ends that train. Others that the full compiler will have are named as such.
+/// Back ends that train.
 pub fn training_backend(text: &str) -> Result<String, String> {
     match text.to_lowercase().as_str() {
-        "cpu" => Ok("cpu".into()),
         "eval" => Err("the evaluator is far too slow to train; use `cpu`".into()),
-        "cuda" | "cuda-emu" | "wgsl" | "wgpu" => Err(format!("this version has no back end `{text}` yet: there is cpu")),
-        _ => Err(format!("no back end is called `{text}`: there is cpu")),
+        name if name == "cpu" || name == "wgpu" || DEVICES.contains(&name) => Ok(name.into()),
+        _ => Err(format!("no back end is called `{text}`: there are cpu, {}", DEVICES.join(", "))),
+    }
+}
+
+/// The engine of that name.
+pub fn engine(name: &str, threads: usize) -> Result<Engine, Failure> {
+    match device(name, Precision::Fp32) {
+        Some(device) => Ok(Engine::Device(device?)),
+        None => Ok(Engine::from(&Pool::new(threads).map_err(Error::from)?)),
     }
 }
 

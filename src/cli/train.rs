@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pushforward::{Algorithm, Model, Settings};
+use pushforward::{Algorithm, Engine, Error, Model, Settings};
+use pushforward_gpu::driver::DeviceError;
 use pushforward_models::data::{self, Source, Splits, epoch_order};
 use pushforward_models::recipe::TRAIN_ERROR_IMAGES;
 use pushforward_models::{PRESETS, Recipe, presets};
@@ -74,7 +75,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
     let start = Instant::now();
     Classifier::check(&plan.chosen.model, &plan.settings, &splits, || image_hint(&plan.chosen, &splits))?;
-    let mut classifier = plan.classifier(args.threads)?;
+    let mut classifier = plan.classifier(flags::engine(&args.backend, args.threads)?)?;
     let meta = plan.meta(&splits)?;
     let evaluate = args.resume && args.epochs == Some(0);
     if let Some(checkpoint) = &stored {
@@ -121,17 +122,25 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
         for indices in epoch_order(plan.seed, epoch as u32, set.len()).chunks(plan.batch) {
             row.lr = plan.recipe.rate(meta.steps_done, steps);
             let at = At { lr: row.lr, seed: plan.seed, step: meta.steps_done };
-            let outcome = classifier.step(set, indices, at)?;
+            let outcome = match classifier.step(set, indices, at) {
+                Err(Error::Device(lost @ DeviceError::Lost { .. })) => {
+                    progress.finish();
+                    let again = going_on(plan, dir);
+                    let done = meta.epochs_done;
+                    return Err(Failure::wrong(format!(
+                        "{lost}; the checkpoint after epoch {done} is whole; hint: `{again}` goes on from there"
+                    )));
+                }
+                outcome => outcome?,
+            };
             meta.steps_done += 1;
             row.train_loss += outcome.loss * indices.len() as f64 / set.len() as f64;
             progress.step(outcome.loss, Some(100.0 * outcome.wrong as f64 / indices.len() as f64), indices.len());
             if run::interrupted() {
                 progress.finish();
-                let done = meta.epochs_done;
-                let again = &plan.again;
-                let shown = quoted(&dir.path().to_string_lossy());
+                let (done, again) = (meta.epochs_done, going_on(plan, dir));
                 return Err(Failure::Interrupted(format!(
-                    "interrupted in epoch {}; the checkpoint after epoch {done} is whole: `pushforward train{again} --resume -o {shown}` goes on from there",
+                    "interrupted in epoch {}; the checkpoint after epoch {done} is whole: `{again}` goes on from there",
                     epoch + 1
                 )));
             }
@@ -157,7 +166,13 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
     Ok(())
 }
 
-fn save(classifier: &Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failure> {
+/// The command that goes on with a run.
+fn going_on(plan: &Plan, dir: &RunDir) -> String {
+    format!("pushforward train{} --resume -o {}", plan.again, quoted(&dir.path().to_string_lossy()))
+}
+
+fn save(classifier: &mut Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failure> {
+    classifier.fetch()?;
     let tensors = classifier.parameters().iter().filter_map(|(name, view)| {
         let array = view.f32()?;
         Some(Tensor { name: name.into(), shape: array.shape().to_vec(), data: array.iter().copied().collect() })
@@ -259,9 +274,9 @@ impl Plan {
         Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, seed, again })
     }
 
-    fn classifier(&self, threads: usize) -> Result<Classifier, Failure> {
+    fn classifier(&self, engine: Engine) -> Result<Classifier, Failure> {
         self.chosen.inline(&self.settings)?;
-        Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), threads, self.seed)?)
+        Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), engine, self.seed)?)
     }
 
     /// What the checkpoints of this run say of it, before its first step.

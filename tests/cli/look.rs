@@ -117,11 +117,20 @@ fn lists_hold_what_the_flags_take() {
 #[test]
 fn devices_say_what_runs_here() {
     let text = succeeds(&["devices"]);
-    assert!(text.lines().any(|line| line.starts_with("cpu   runs  ")) && text.lines().any(|line| line.starts_with("cuda  no ")), "{text}");
+    let says = |name: &str, what: &str| {
+        let mut words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        words.any(|w| w.first() == Some(&name) && w.get(1) == Some(&what))
+    };
+    assert!(says("cpu", "runs") && says("cuda", "no"), "{text}");
     let json: Value = serde_json::from_str(&succeeds(&["devices", "--json"])).unwrap();
     let runs: Vec<(&str, bool)> =
         json.as_array().unwrap().iter().map(|d| (d["backend"].as_str().unwrap(), d["runs"].as_bool().unwrap())).collect();
-    assert_eq!(runs, [("eval", true), ("cpu", true), ("wgsl", false), ("cuda", false)]);
+    let names: Vec<&str> = runs.iter().map(|r| r.0).collect();
+    assert_eq!(names, ["eval", "cpu", "cuda-emu", "wgsl", "cuda"]);
+    assert!(runs[0].1 && runs[1].1);
+    // Each that does not run says what to do.
+    let devices = json.as_array().unwrap();
+    assert!(devices.iter().all(|d| d["runs"] == true || d["about"].as_str().unwrap().contains("hint: ")), "{json}");
 }
 
 #[test]
@@ -204,7 +213,7 @@ fn conform_counts_and_fails() {
     assert!(missing.err.contains("`/nowhere` does not exist") && missing.err.contains("hint: "), "{}", missing.err);
     assert!(missing.out.contains("FAIL /nowhere: ") && missing.out.ends_with("11 passed, 1 failed\n"), "{}", missing.out);
     check_refused(run(&["conform"]), 2, &["<PATH>"], &["conform"]);
-    check_refused(run(&["conform", &one, "--backend", "wgsl"]), 2, &["no back end `wgsl` yet", "eval, cpu"], &["conform"]);
+    check_refused(run(&["conform", &one, "--backend", "gpu"]), 2, &["no back end is called `gpu`", "eval, cpu"], &["conform"]);
     check_refused(run(&["conform", &one, "--dtype", "f16"]), 2, &["'--dtype <DTYPE>'", "f64, f32"], &["conform"]);
     for flags in [&["--rules", "exact"][..], &["--no-simplify"]] {
         assert!(succeeds(&[&["conform", &one], flags].concat()).ends_with("11 passed, 0 failed\n"), "{flags:?}");

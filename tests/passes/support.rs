@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pushforward_cpu::{Executable, Options as CpuOptions, Slice, SliceMut, State};
+use pushforward_cpu::{Executable, Options as CpuOptions, State};
 use pushforward_ir::eval::{self, Inputs, Tensor};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, parse};
@@ -11,6 +11,7 @@ use pushforward_passes::{Options, algorithm};
 use pushforward_plan::device::kernel::{DeviceBuffer, DeviceRole};
 use pushforward_plan::device::{self, Target};
 use pushforward_plan::kernel::ElementType;
+use pushforward_plan::tensor::{Numbers, Slice, SliceMut};
 
 pub const LOCALMIXER: &str = include_str!("../../models/localmixer.pf");
 pub const TANH_MLP: &str = include_str!("../../models/tanh_mlp.pf");
@@ -111,23 +112,23 @@ pub fn on_cpu(program: &Program, inputs: &Inputs, slices: bool, threads: usize) 
     let mut state = State::new(executable.plan()).expect("small parameters");
     for param in &program.params {
         if executable.states().any(|b| b.name == param.port.name) {
-            let data = Buffer::of(&inputs[&param.port.name]);
+            let data = numbers(&inputs[&param.port.name]);
             state.set(&param.port.name, data.slice()).unwrap_or_else(|e| panic!("{e}"));
         }
     }
-    let given: Vec<Buffer> = program.inputs.iter().map(|p| Buffer::of(&inputs[&p.name])).collect();
-    let given: Vec<Slice> = given.iter().map(Buffer::slice).collect();
+    let given: Vec<Numbers> = program.inputs.iter().map(|p| numbers(&inputs[&p.name])).collect();
+    let given: Vec<Slice> = given.iter().map(Numbers::slice).collect();
     let wanted: Vec<(String, ElementType, usize)> = executable.outputs().map(|b| (b.name.clone(), b.dtype, b.len())).collect();
-    let mut results: Vec<Buffer> = wanted.iter().map(|(_, dtype, len)| Buffer::zeros(*dtype, *len)).collect();
+    let mut results: Vec<Numbers> = wanted.iter().map(|(_, dtype, len)| Numbers::zeros(*dtype, *len)).collect();
     {
-        let mut out: Vec<SliceMut> = results.iter_mut().map(Buffer::slice_mut).collect();
+        let mut out: Vec<SliceMut> = results.iter_mut().map(Numbers::slice_mut).collect();
         executable.run(&mut state, &given, &mut out).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
     }
     let outputs = program.outputs.iter().map(|o| {
         let port = &o.port;
         let data = match wanted.iter().position(|w| w.0 == port.name) {
-            Some(i) => results[i].numbers(),
-            None => numbers(state.get(&port.name).expect("an updated parameter is in the state")),
+            Some(i) => results[i].slice().to_f64(),
+            None => state.get(&port.name).expect("an updated parameter is in the state").to_f64(),
         };
         (port.name.clone(), Tensor::new(port.dtype, port.order.clone(), program.shape(port), data))
     });
@@ -158,63 +159,9 @@ pub fn on_threads(program: &Program, inputs: &Inputs, target: &Target) -> HashMa
     outputs.collect()
 }
 
-/// A tensor's elements in the dtype in which the CPU takes them.
-enum Buffer {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I32(Vec<i32>),
-    Bool(Vec<u8>),
-}
-
-impl Buffer {
-    fn of(tensor: &Tensor) -> Buffer {
-        match tensor.dtype {
-            DType::F32 => Buffer::F32(tensor.data.iter().map(|&x| x as f32).collect()),
-            DType::F64 => Buffer::F64(tensor.data.clone()),
-            DType::I32 => Buffer::I32(tensor.data.iter().map(|&x| x as i32).collect()),
-            DType::Bool => Buffer::Bool(tensor.data.iter().map(|&x| x as u8).collect()),
-        }
-    }
-
-    fn zeros(dtype: ElementType, len: usize) -> Buffer {
-        match dtype {
-            ElementType::F32 => Buffer::F32(vec![0.0; len]),
-            ElementType::F64 => Buffer::F64(vec![0.0; len]),
-            ElementType::I32 => Buffer::I32(vec![0; len]),
-            ElementType::Bool => Buffer::Bool(vec![0; len]),
-        }
-    }
-
-    fn slice(&self) -> Slice<'_> {
-        match self {
-            Buffer::F32(x) => Slice::F32(x),
-            Buffer::F64(x) => Slice::F64(x),
-            Buffer::I32(x) => Slice::I32(x),
-            Buffer::Bool(x) => Slice::Bool(x),
-        }
-    }
-
-    fn slice_mut(&mut self) -> SliceMut<'_> {
-        match self {
-            Buffer::F32(x) => SliceMut::F32(x),
-            Buffer::F64(x) => SliceMut::F64(x),
-            Buffer::I32(x) => SliceMut::I32(x),
-            Buffer::Bool(x) => SliceMut::Bool(x),
-        }
-    }
-
-    fn numbers(&self) -> Vec<f64> {
-        numbers(self.slice())
-    }
-}
-
-fn numbers(slice: Slice<'_>) -> Vec<f64> {
-    match slice {
-        Slice::F32(x) => x.iter().map(|&x| x.into()).collect(),
-        Slice::F64(x) => x.to_vec(),
-        Slice::I32(x) => x.iter().map(|&x| x.into()).collect(),
-        Slice::Bool(x) => x.iter().map(|&x| x.into()).collect(),
-    }
+/// A tensor's elements in its dtype.
+fn numbers(tensor: &Tensor) -> Numbers {
+    Numbers::rounded(tensor.dtype.into(), &tensor.data)
 }
 
 /// All of `expected` are in `got` and near: `relative` of the largest entry of the tensor, and `absolute`.

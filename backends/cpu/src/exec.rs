@@ -140,12 +140,12 @@ impl Executable {
             bound.buffers.push(match buffer.role {
                 Role::Input(i) => {
                     fits(buffer, inputs[i])?;
-                    inputs[i].start().cast_mut()
+                    memory::start(inputs[i]).cast_mut()
                 }
                 Role::Output(i) => {
                     let output = &mut outputs[numbers.partition_point(|&n| n < i)];
                     fits(buffer, output.reborrow())?;
-                    output.start()
+                    memory::start_mut(output)
                 }
                 Role::State(_) => state.start(buffer)?,
                 Role::Temp(offset) => arena.start().wrapping_add(offset),

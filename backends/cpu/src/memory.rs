@@ -10,97 +10,29 @@ use std::collections::HashMap;
 
 use pushforward_plan::Plan;
 use pushforward_plan::kernel::{Buffer, ElementType, Role};
+pub use pushforward_plan::tensor::{Slice, SliceMut};
 
 use crate::error::{CpuError, dims_text, dtype_name};
 
 /// A cache line, and the widest vector.
 pub(crate) const ALIGN: usize = 64;
 
-/// A tensor that the caller lends for reading: row-major, dense. Conditions take a byte each, 0 for false.
-#[derive(Clone, Copy, Debug)]
-pub enum Slice<'a> {
-    F32(&'a [f32]),
-    F64(&'a [f64]),
-    I32(&'a [i32]),
-    Bool(&'a [u8]),
-}
-
-/// A tensor that the caller lends for writing.
-#[derive(Debug)]
-pub enum SliceMut<'a> {
-    F32(&'a mut [f32]),
-    F64(&'a mut [f64]),
-    I32(&'a mut [i32]),
-    Bool(&'a mut [u8]),
-}
-
-impl<'a> Slice<'a> {
-    pub fn dtype(&self) -> ElementType {
-        match self {
-            Slice::F32(_) => ElementType::F32,
-            Slice::F64(_) => ElementType::F64,
-            Slice::I32(_) => ElementType::I32,
-            Slice::Bool(_) => ElementType::Bool,
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        match self {
-            Slice::F32(x) => x.len(),
-            Slice::F64(x) => x.len(),
-            Slice::I32(x) => x.len(),
-            Slice::Bool(x) => x.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The numbers, if they are f32.
-    pub fn as_f32(self) -> Option<&'a [f32]> {
-        match self {
-            Slice::F32(x) => Some(x),
-            Slice::F64(_) | Slice::I32(_) | Slice::Bool(_) => None,
-        }
-    }
-
-    pub(crate) fn start(&self) -> *const u8 {
-        match self {
-            Slice::F32(x) => x.as_ptr().cast(),
-            Slice::F64(x) => x.as_ptr().cast(),
-            Slice::I32(x) => x.as_ptr().cast(),
-            Slice::Bool(x) => x.as_ptr(),
-        }
+/// Where a tensor's elements begin.
+pub(crate) fn start(x: Slice<'_>) -> *const u8 {
+    match x {
+        Slice::F32(x) => x.as_ptr().cast(),
+        Slice::F64(x) => x.as_ptr().cast(),
+        Slice::I32(x) => x.as_ptr().cast(),
+        Slice::Bool(x) => x.as_ptr(),
     }
 }
 
-impl<'a> SliceMut<'a> {
-    /// The same tensor, for reading.
-    pub fn reborrow(&self) -> Slice<'_> {
-        match self {
-            SliceMut::F32(x) => Slice::F32(x),
-            SliceMut::F64(x) => Slice::F64(x),
-            SliceMut::I32(x) => Slice::I32(x),
-            SliceMut::Bool(x) => Slice::Bool(x),
-        }
-    }
-
-    /// The numbers, if they are f32.
-    pub fn into_f32(self) -> Option<&'a mut [f32]> {
-        match self {
-            SliceMut::F32(x) => Some(x),
-            SliceMut::F64(_) | SliceMut::I32(_) | SliceMut::Bool(_) => None,
-        }
-    }
-
-    pub(crate) fn start(&mut self) -> *mut u8 {
-        match self {
-            SliceMut::F32(x) => x.as_mut_ptr().cast(),
-            SliceMut::F64(x) => x.as_mut_ptr().cast(),
-            SliceMut::I32(x) => x.as_mut_ptr().cast(),
-            SliceMut::Bool(x) => x.as_mut_ptr(),
-        }
+pub(crate) fn start_mut(x: &mut SliceMut<'_>) -> *mut u8 {
+    match x {
+        SliceMut::F32(x) => x.as_mut_ptr().cast(),
+        SliceMut::F64(x) => x.as_mut_ptr().cast(),
+        SliceMut::I32(x) => x.as_mut_ptr().cast(),
+        SliceMut::Bool(x) => x.as_mut_ptr(),
     }
 }
 
@@ -129,18 +61,21 @@ impl State {
 
     /// Adds the parameters of `plan` that are not here yet, all zero. Those that are must have the same shape; if one has not, nothing changes.
     pub fn add(&mut self, plan: &Plan) -> Result<(), CpuError> {
-        let mut added: Vec<Entry> = Vec::new();
         for buffer in parameters(plan) {
             if self.by_name.contains_key(&buffer.name) {
                 self.find(buffer)?;
-            } else if !added.iter().any(|e| e.name == buffer.name) {
-                let block = Block::new(&buffer.name, buffer.bytes())?;
-                added.push(Entry { name: buffer.name.clone(), dtype: buffer.dtype, dims: buffer.dims.clone(), block });
             }
         }
-        for entry in added {
-            self.by_name.insert(entry.name.clone(), self.entries.len());
-            self.entries.push(entry);
+        parameters(plan).try_for_each(|b| self.declare(&b.name, b.dtype, &b.dims))
+    }
+
+    /// Adds a parameter, all zero, unless one of its name is here.
+    pub fn declare(&mut self, name: &str, dtype: ElementType, dims: &[(String, usize)]) -> Result<(), CpuError> {
+        if !self.by_name.contains_key(name) {
+            let len: usize = dims.iter().map(|d| d.1).product();
+            let block = Block::new(name, len * dtype.bytes())?;
+            self.by_name.insert(name.to_string(), self.entries.len());
+            self.entries.push(Entry { name: name.to_string(), dtype, dims: dims.to_vec(), block });
         }
         Ok(())
     }

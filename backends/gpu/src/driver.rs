@@ -24,6 +24,9 @@ pub enum DeviceError {
     Absent { what: &'static str, why: String, hint: String },
     #[error("{device} cannot give {bytes} bytes for `{name}`: {why}; hint: a smaller --batch takes less")]
     Memory { device: String, name: String, bytes: usize, why: String },
+    /// What the caller handed in does not fit.
+    #[error("`{name}` {why}")]
+    Tensor { name: String, why: String },
     /// The text of a kernel is refused.
     #[error("kernel `{kernel}` does not compile for {device}: {why}")]
     Compile { device: String, kernel: String, why: String },

@@ -103,6 +103,7 @@ fn kernel(name: &str, args: [(&str, Access); 2], body: Vec<Stmt>) -> DeviceKerne
         block: 64,
         shared: Vec::new(),
         wide: false,
+        work: Work::default(),
         body,
     }
 }

@@ -40,6 +40,7 @@ fn plan(args: &[(&str, ElementType, Access)], shared: &[(ElementType, usize)], b
             block: 32,
             shared: shared.iter().map(|&(dtype, len)| Shared { dtype, len }).collect(),
             wide: false,
+            work: Work::default(),
             body,
         }],
         launches: vec![DeviceLaunch { kernel: 0, args: (0..args.len()).collect(), streams: vec![7] }],

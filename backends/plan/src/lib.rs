@@ -7,6 +7,7 @@ pub mod lower;
 pub mod math;
 pub mod merge;
 pub mod print;
+pub mod tensor;
 pub mod verify;
 
 pub use kernel::Plan;

@@ -1,16 +1,20 @@
 //! What runs programs here: a program and named tensors go in, named tensors come out. It knows no fixtures. Read [`Backend`].
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use pushforward_cpu::{Executable, Pool, Slice, SliceMut, State};
+use pushforward_cpu::{Executable, Pool, State};
+use pushforward_gpu::driver::Driver;
+use pushforward_gpu::session::{self, ProgramId, Session, States};
 use pushforward_ir::eval::{self, Inputs, Tensor};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Program};
-use pushforward_plan::kernel::ElementType;
+use pushforward_plan::device::Target;
+use pushforward_plan::tensor::{Numbers, Slice, SliceMut};
 
 /// Runs programs once each.
 pub trait Backend {
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// What its programs compute in.
     fn float(&self) -> DType;
@@ -25,7 +29,7 @@ pub struct Eval {
 }
 
 impl Backend for Eval {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "eval"
     }
 
@@ -52,7 +56,7 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "cpu"
     }
 
@@ -66,11 +70,11 @@ impl Backend for Cpu {
         let mut state = State::new(executable.plan()).map_err(|e| e.to_string())?;
         for param in &program.params {
             if state.get(&param.port.name).is_some() {
-                let numbers = Numbers::given(inputs, &param.port)?;
+                let numbers = given(inputs, &param.port)?;
                 state.set(&param.port.name, numbers.slice()).map_err(|e| e.to_string())?;
             }
         }
-        let given: Vec<Numbers> = program.inputs.iter().map(|port| Numbers::given(inputs, port)).collect::<Result<_, _>>()?;
+        let given: Vec<Numbers> = program.inputs.iter().map(|port| given(inputs, port)).collect::<Result<_, _>>()?;
         let slices: Vec<Slice<'_>> = given.iter().map(Numbers::slice).collect();
         let (names, mut made): (Vec<String>, Vec<Numbers>) =
             executable.outputs().map(|b| (b.name.clone(), Numbers::zeros(b.dtype, b.len()))).unzip();
@@ -82,65 +86,78 @@ impl Backend for Cpu {
         let output = |port: &Port| {
             let slice = made.get(&port.name).map(Numbers::slice).or_else(|| state.get(&port.name));
             let slice = slice.ok_or_else(|| format!("the plan has lost the output `{}`", port.name))?;
-            Ok((port.name.clone(), numbers(slice)))
+            Ok((port.name.clone(), slice.to_f64()))
         };
         program.outputs.iter().map(|o| output(&o.port)).collect()
     }
 }
 
-/// A tensor in memory of its own.
-enum Numbers {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I32(Vec<i32>),
-    Bool(Vec<u8>),
+/// On a device.
+pub struct Device {
+    name: String,
+    float: DType,
+    session: RefCell<Session>,
+    target: Target,
 }
 
-impl Numbers {
-    /// The tensor of a port, rounded to its dtype.
-    fn given(inputs: &Inputs, port: &Port) -> Result<Numbers, String> {
-        let Some(Tensor { data, .. }) = inputs.get(&port.name) else { return Err(format!("the program needs `{}`", port.name)) };
-        Ok(match port.dtype {
-            DType::F32 => Numbers::F32(data.iter().map(|&x| x as f32).collect()),
-            DType::F64 => Numbers::F64(data.clone()),
-            DType::I32 => Numbers::I32(data.iter().map(|&x| x as i32).collect()),
-            DType::Bool => Numbers::Bool(data.iter().map(|&x| u8::from(x != 0.0)).collect()),
-        })
-    }
-
-    fn zeros(dtype: ElementType, len: usize) -> Numbers {
-        match dtype {
-            ElementType::F32 => Numbers::F32(vec![0.0; len]),
-            ElementType::F64 => Numbers::F64(vec![0.0; len]),
-            ElementType::I32 => Numbers::I32(vec![0; len]),
-            ElementType::Bool => Numbers::Bool(vec![0; len]),
-        }
-    }
-
-    fn slice(&self) -> Slice<'_> {
-        match self {
-            Numbers::F32(x) => Slice::F32(x),
-            Numbers::F64(x) => Slice::F64(x),
-            Numbers::I32(x) => Slice::I32(x),
-            Numbers::Bool(x) => Slice::Bool(x),
-        }
-    }
-
-    fn slice_mut(&mut self) -> SliceMut<'_> {
-        match self {
-            Numbers::F32(x) => SliceMut::F32(x),
-            Numbers::F64(x) => SliceMut::F64(x),
-            Numbers::I32(x) => SliceMut::I32(x),
-            Numbers::Bool(x) => SliceMut::Bool(x),
-        }
+impl Device {
+    pub fn new(name: &str, float: DType, driver: Box<dyn Driver + Send>, target: Target) -> Device {
+        Device { name: name.into(), float, session: RefCell::new(Session::new(driver)), target }
     }
 }
 
-fn numbers(slice: Slice<'_>) -> Vec<f64> {
-    match slice {
-        Slice::F32(x) => x.iter().map(|&x| f64::from(x)).collect(),
-        Slice::F64(x) => x.to_vec(),
-        Slice::I32(x) => x.iter().map(|&x| f64::from(x)).collect(),
-        Slice::Bool(x) => x.iter().map(|&x| f64::from(x)).collect(),
+impl Backend for Device {
+    fn name(&self) -> &str {
+        &self.name
     }
+
+    fn float(&self) -> DType {
+        self.float
+    }
+
+    fn run(&self, program: &Program, inputs: &Inputs) -> Result<BTreeMap<String, Vec<f64>>, String> {
+        let plan = pushforward_plan::device::lower(program, &self.target).map_err(|e| e.to_string())?;
+        let mut made = session::room(&plan);
+        let mut session = self.session.borrow_mut();
+        let id = session.load(plan).map_err(|e| e.to_string())?;
+        let mut states = States::default();
+        let done = once(&mut session, id, &mut states, program, inputs, &mut made);
+        session.free_states(&mut states);
+        session.unload(id);
+        let updated = done?;
+        Ok(made.into_iter().chain(updated).map(|(name, numbers)| (name, numbers.slice().to_f64())).collect())
+    }
+}
+
+/// Runs a loaded program once; gives the outputs that are new values of parameters.
+fn once(
+    session: &mut Session,
+    id: ProgramId,
+    states: &mut States,
+    program: &Program,
+    inputs: &Inputs,
+    made: &mut [(String, Numbers)],
+) -> Result<Vec<(String, Numbers)>, String> {
+    session.add_states(id, states).map_err(|e| e.to_string())?;
+    for param in &program.params {
+        let numbers = given(inputs, &param.port)?;
+        session.write_state(states, &param.port.name, numbers.slice()).map_err(|e| e.to_string())?;
+    }
+    let lent: Vec<Numbers> = program.inputs.iter().map(|port| given(inputs, port)).collect::<Result<_, _>>()?;
+    let slices: Vec<Slice<'_>> = lent.iter().map(Numbers::slice).collect();
+    let mut outputs: Vec<SliceMut<'_>> = made.iter_mut().map(|m| m.1.slice_mut()).collect();
+    session.run(id, states, &slices, &mut outputs).map_err(|e| e.to_string())?;
+    let of_parameters = program.outputs.iter().filter(|o| program.param(&o.port.name).is_some());
+    let updated = of_parameters.map(|o| {
+        let mut numbers = Numbers::zeros(o.port.dtype.into(), program.shape(&o.port).iter().product());
+        session.read_state(states, &o.port.name, &mut numbers.slice_mut()).map_err(|e| e.to_string())?;
+        Ok((o.port.name.clone(), numbers))
+    });
+    updated.collect()
+}
+
+/// The tensor of a port, rounded to its dtype.
+fn given(inputs: &Inputs, port: &Port) -> Result<Numbers, String> {
+    let Some(Tensor { data, .. }) = inputs.get(&port.name) else { return Err(format!("the program needs `{}`", port.name)) };
+    Ok(Numbers::rounded(port.dtype.into(), data))
 }

@@ -24,7 +24,7 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use backend::{Backend, Cpu, Eval};
+pub use backend::{Backend, Cpu, Device, Eval};
 pub use report::{ArrayReport, CaseReport, Miss, Problem, Report, Verdict};
 
 use pushforward_passes::simplify::Settings;

@@ -465,7 +465,9 @@ mod tests {
         device.device.destroy();
         let lost = |error: DeviceError| match &error {
             DeviceError::Lost { what, .. } => what.clone(),
-            DeviceError::Absent { .. } | DeviceError::Memory { .. } | DeviceError::Compile { .. } => panic!("another error: {error}"),
+            DeviceError::Absent { .. } | DeviceError::Memory { .. } | DeviceError::Tensor { .. } | DeviceError::Compile { .. } => {
+                panic!("another error: {error}")
+            }
         };
         for _ in 0..2 {
             assert_eq!(lost(device.read(memory, &mut [0; 4]).unwrap_err()), "x");

@@ -111,7 +111,19 @@ pub struct DeviceKernel {
     pub shared: Vec<Shared>,
     /// Whether places need more than 32 bits.
     pub wide: bool,
+    pub work: Work,
     pub body: Vec<Stmt>,
+}
+
+/// What a launch computes, counted. What is computed again, for each tile that loads it, counts again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Work {
+    /// Of contractions, 2 for each product.
+    pub contraction_flops: u64,
+    /// Primitives and terms of reductions, 1 each.
+    pub other_flops: u64,
+    /// Normal numbers drawn.
+    pub normals: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

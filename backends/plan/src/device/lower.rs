@@ -157,7 +157,7 @@ impl<'a> Plan<'a> {
             }
         }
         let mut writer = Writer::new(bound);
-        let Threads { body, blocks, block } = threads(&mut writer, self.target);
+        let Threads { body, blocks, block, work } = threads(&mut writer, self.target);
         if blocks == 0 {
             return;
         }
@@ -171,7 +171,7 @@ impl<'a> Plan<'a> {
             let name = unique(&named, |n| self.kernels.iter().any(|k| k.name == n));
             let about = name::about(self.program, cluster);
             let (scalars, streams) = (read.into_iter().collect(), streams.len());
-            self.kernels.push(DeviceKernel { name, about, args: device_args, scalars, streams, grid, block, shared, wide, body });
+            self.kernels.push(DeviceKernel { name, about, args: device_args, scalars, streams, grid, block, shared, wide, work, body });
             self.kernels.len() - 1
         });
         self.launches.push(DeviceLaunch { kernel: number, args: memory, streams });

@@ -2,7 +2,7 @@
 //! reductions together in a fixed order. Which of both, and who stands beside whom, is decided here; what is computed is the nest's.
 //! Read [`nest`], then [`Shape::of`].
 
-use super::kernel::{Expr, IndexOp, Stmt, Var, VarType};
+use super::kernel::{Expr, IndexOp, Stmt, Var, VarType, Work};
 use super::write::{Registers, Writer, add, below, both, combined, div, guarded, least, mul, neutral, rem};
 use crate::kernel::{Access, Arg, ElementType, Inst, InstKind, Loop, Loops, Reduction, Section};
 use crate::merge::merged;
@@ -23,6 +23,7 @@ pub struct Threads {
     pub body: Vec<Stmt>,
     pub blocks: u64,
     pub block: u32,
+    pub work: Work,
 }
 
 /// Threads that exchange numbers without a barrier.
@@ -63,7 +64,26 @@ pub fn nest(writer: &mut Writer, loops: &Loops, args: &[Arg], most_threads: u64,
         Nest { row: count(&loops.row), line, loops: &loops, args, shape, writer, worker: Expr::Int(0), inside: None, kept: Vec::new() };
     let mut body = Vec::new();
     nest.whole(points, &mut body);
-    Threads { body, blocks: points.div_ceil(shape.points), block: (shape.points * shape.workers) as u32 }
+    let mut work = Work::default();
+    for section in &loops.sections {
+        match section {
+            Section::Once(insts) => add_work(&mut work, insts, points),
+            Section::Row(insts) => add_work(&mut work, insts, points * count(&loops.row)),
+        }
+    }
+    Threads { body, blocks: points.div_ceil(shape.points), block: (shape.points * shape.workers) as u32, work }
+}
+
+/// Adds that of instructions that run so many times.
+pub fn add_work(work: &mut Work, insts: &[Inst], times: u64) {
+    for inst in insts {
+        match inst.kind {
+            InstKind::Prim(..) | InstKind::Reduce(..) => work.other_flops += times,
+            InstKind::Draw(_) => work.normals += times,
+            InstKind::Const(_) | InstKind::Index(_) | InstKind::Load(_) | InstKind::Store(..) => {}
+            InstKind::Keep(..) | InstKind::Recall(_) => {}
+        }
+    }
 }
 
 /// Whether more of the memory runs on along the last outer loop than along the row.

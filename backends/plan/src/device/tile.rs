@@ -2,9 +2,9 @@
 //! brings a strip of either factor into shared memory, computing it on the way. A thread then multiplies out of there, by itself or with its
 //! warp on a tensor core, and finishes its elements. Sums run in order; nothing is split. Read [`tile`], then [`Shape::of`].
 
-use super::kernel::{Expr, SharedId, Stmt, Var, VarType};
+use super::kernel::{Expr, SharedId, Stmt, Var, VarType, Work};
 use super::limits::Precision;
-use super::nest::Threads;
+use super::nest::{Threads, add_work};
 use super::write::{Registers, Writer, add, below, both, div, guarded, least, mul, rem};
 use crate::kernel::{ElementType, InstKind, Loop};
 use crate::lower::product::{Operand, Product};
@@ -109,7 +109,12 @@ pub fn tile(writer: &mut Writer, product: &Product, precision: Precision, line: 
         Cores::Simt => tile.finish(&place, sums, &mut body),
         Cores::Tensor => tile.finish_by_warps(&place, sums, &mut body),
     }
-    Threads { body, blocks, block: shape.threads() as u32 }
+    let k = size(&product.k);
+    let mut work = Work { contraction_flops: 2 * batch * m * n * k, ..Work::default() };
+    add_work(&mut work, &product.a.insts, batch * m * k * n_tiles);
+    add_work(&mut work, &product.b.insts, batch * n * k * m_tiles);
+    add_work(&mut work, &product.finish, batch * m * n);
+    Threads { body, blocks, block: shape.threads() as u32, work }
 }
 
 fn size(loops: &[Loop]) -> u64 {

@@ -1,0 +1,229 @@
+//! Tensors over a driver: programs that are loaded, parameters that stay on the device from run to run, inputs that go there and outputs that
+//! come back. Programs of one session run one after the other and share the memory of their temporaries. It knows no language and no device.
+//! Read [`Session::run`].
+
+use std::collections::BTreeMap;
+
+use pushforward_plan::device::kernel::{DeviceBuffer, DevicePlan, DeviceRole};
+use pushforward_plan::kernel::ElementType;
+use pushforward_plan::tensor::{Numbers, Slice, SliceMut};
+
+use crate::driver::{DeviceError, Driver, Loaded, Memory};
+
+/// A device with what is loaded on it.
+pub struct Session {
+    driver: Box<dyn Driver + Send>,
+    programs: Vec<Program>,
+    /// Bytes and memory of each slot; those of all programs.
+    slots: Vec<(usize, Memory)>,
+}
+
+/// A loaded program of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProgramId(usize);
+
+struct Program {
+    plan: DevicePlan,
+    loaded: Loaded,
+    /// Of each buffer of the plan that is an input or output.
+    own: Vec<Option<Memory>>,
+}
+
+/// Parameters on the device, by name: programs that share some find theirs.
+#[derive(Default)]
+pub struct States(BTreeMap<String, State>);
+
+struct State {
+    memory: Memory,
+    dtype: ElementType,
+    len: usize,
+}
+
+impl Session {
+    pub fn new(driver: Box<dyn Driver + Send>) -> Session {
+        Session { driver, programs: Vec::new(), slots: Vec::new() }
+    }
+
+    /// The device's name for people.
+    pub fn about(&self) -> String {
+        self.driver.about()
+    }
+
+    /// Makes a plan ready to run.
+    pub fn load(&mut self, plan: DevicePlan) -> Result<ProgramId, DeviceError> {
+        let loaded = self.driver.load(&plan)?;
+        let mut own = Vec::new();
+        for buffer in &plan.buffers {
+            own.push(match buffer.role {
+                DeviceRole::Input(_) | DeviceRole::Output(_) => Some(self.driver.allocate(&buffer.name, buffer.bytes())?),
+                DeviceRole::State(_) | DeviceRole::Slot(_) => None,
+            });
+        }
+        for (slot, &bytes) in plan.slots.iter().enumerate() {
+            match self.slots.get(slot) {
+                Some(&(has, _)) if has >= bytes => {}
+                Some(&(_, memory)) => {
+                    self.driver.free(memory);
+                    self.slots[slot] = (bytes, self.driver.allocate("temporaries", bytes)?);
+                }
+                None => self.slots.push((bytes, self.driver.allocate("temporaries", bytes)?)),
+            }
+        }
+        self.programs.push(Program { plan, loaded, own });
+        Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    /// Gives back the memory of a program that will not run again.
+    pub fn unload(&mut self, program: ProgramId) {
+        let own = std::mem::take(&mut self.programs[program.0].own);
+        own.into_iter().flatten().for_each(|memory| self.driver.free(memory));
+    }
+
+    pub fn plan(&self, program: ProgramId) -> &DevicePlan {
+        &self.programs[program.0].plan
+    }
+
+    /// Adds the parameters of a program that are not in `states` yet, all zero.
+    pub fn add_states(&mut self, program: ProgramId, states: &mut States) -> Result<(), DeviceError> {
+        for buffer in &self.programs[program.0].plan.buffers {
+            match buffer.role {
+                DeviceRole::State(_) if !states.0.contains_key(&buffer.name) => {
+                    let memory = self.driver.allocate(&buffer.name, buffer.bytes())?;
+                    states.0.insert(buffer.name.clone(), State { memory, dtype: buffer.dtype, len: buffer.len() });
+                }
+                DeviceRole::State(_) | DeviceRole::Input(_) | DeviceRole::Output(_) | DeviceRole::Slot(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Overwrites the parameter `name`; nothing happens if there is none.
+    pub fn write_state(&mut self, states: &States, name: &str, numbers: Slice<'_>) -> Result<(), DeviceError> {
+        let Some(state) = states.0.get(name) else { return Ok(()) };
+        fits(name, state.dtype, state.len, numbers)?;
+        self.driver.write(state.memory, &bytes(numbers))
+    }
+
+    /// Fetches the parameter `name`; nothing happens if there is none.
+    pub fn read_state(&mut self, states: &States, name: &str, numbers: &mut SliceMut<'_>) -> Result<(), DeviceError> {
+        let Some(state) = states.0.get(name) else { return Ok(()) };
+        fits(name, state.dtype, state.len, numbers.reborrow())?;
+        self.fetch(state.memory, numbers)
+    }
+
+    pub fn free_states(&mut self, states: &mut States) {
+        std::mem::take(&mut states.0).into_values().for_each(|s| self.driver.free(s.memory));
+    }
+
+    /// Runs a program once: `inputs` by the program's numbers of them, outputs in the order of the program's that are no parameters.
+    /// Nothing is computed if a tensor does not fit.
+    pub fn run(
+        &mut self,
+        program: ProgramId,
+        states: &States,
+        inputs: &[Slice<'_>],
+        outputs: &mut [SliceMut<'_>],
+    ) -> Result<(), DeviceError> {
+        let Program { plan, loaded, own } = &self.programs[program.0];
+        let input = |name: &str, number: usize, dtype: ElementType, len: usize| {
+            let given = inputs.get(number).copied().ok_or_else(|| DeviceError::Tensor { name: name.into(), why: "is missing".into() })?;
+            fits(name, dtype, len, given)?;
+            Ok::<_, DeviceError>(given)
+        };
+        let mut scalars = Vec::new();
+        for scalar in &plan.scalars {
+            let number = bytes(input(&scalar.name, scalar.input, scalar.dtype, 1)?);
+            scalars.resize(scalars.len().next_multiple_of(number.len()), 0);
+            scalars.extend_from_slice(&number);
+        }
+        let mut memory = Vec::new();
+        for (buffer, own) in plan.buffers.iter().zip(own) {
+            memory.push(match (buffer.role, own) {
+                (DeviceRole::Slot(slot), _) => self.slots[slot].1,
+                (DeviceRole::State(_), _) => state(states, buffer)?,
+                (DeviceRole::Input(number), Some(memory)) => {
+                    let given = input(&buffer.name, number, buffer.dtype, buffer.len())?;
+                    self.driver.write(*memory, &bytes(given))?;
+                    *memory
+                }
+                (DeviceRole::Output(_), Some(memory)) => *memory,
+                (DeviceRole::Input(_) | DeviceRole::Output(_), None) => unreachable!("allocated when the plan was loaded"),
+            });
+        }
+        let mut made: Vec<(usize, Memory, &DeviceBuffer)> = Vec::new();
+        for (buffer, &memory) in plan.buffers.iter().zip(&memory) {
+            match buffer.role {
+                DeviceRole::Output(number) => made.push((number, memory, buffer)),
+                DeviceRole::Input(_) | DeviceRole::State(_) | DeviceRole::Slot(_) => {}
+            }
+        }
+        made.sort_by_key(|m| m.0);
+        for ((_, _, buffer), output) in made.iter().zip(outputs.iter()) {
+            fits(&buffer.name, buffer.dtype, buffer.len(), output.reborrow())?;
+        }
+        self.driver.run(*loaded, &memory, &scalars)?;
+        let made: Vec<Memory> = made.into_iter().map(|m| m.1).collect();
+        made.into_iter().zip(outputs).try_for_each(|(memory, output)| self.fetch(memory, output))
+    }
+
+    fn fetch(&mut self, memory: Memory, numbers: &mut SliceMut<'_>) -> Result<(), DeviceError> {
+        match numbers {
+            SliceMut::F32(x) => self.driver.read(memory, bytemuck::cast_slice_mut(x)),
+            SliceMut::F64(x) => self.driver.read(memory, bytemuck::cast_slice_mut(x)),
+            SliceMut::I32(x) => self.driver.read(memory, bytemuck::cast_slice_mut(x)),
+            // A condition takes four bytes there.
+            SliceMut::Bool(x) => {
+                let mut words = vec![0u32; x.len()];
+                self.driver.read(memory, bytemuck::cast_slice_mut(&mut words))?;
+                x.iter_mut().zip(words).for_each(|(x, word)| *x = u8::from(word != 0));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Memory for the outputs of a plan, in the order in which [`Session::run`] takes them; name, axes and numbers.
+pub fn outputs(plan: &DevicePlan) -> impl Iterator<Item = &DeviceBuffer> {
+    let mut made: Vec<(usize, &DeviceBuffer)> = Vec::new();
+    for buffer in &plan.buffers {
+        match buffer.role {
+            DeviceRole::Output(number) => made.push((number, buffer)),
+            DeviceRole::Input(_) | DeviceRole::State(_) | DeviceRole::Slot(_) => {}
+        }
+    }
+    made.sort_by_key(|m| m.0);
+    made.into_iter().map(|m| m.1)
+}
+
+fn state(states: &States, buffer: &DeviceBuffer) -> Result<Memory, DeviceError> {
+    let wrong = |why: String| DeviceError::Tensor { name: buffer.name.clone(), why };
+    let state = states.0.get(&buffer.name).ok_or_else(|| wrong("is not among the parameters on the device".into()))?;
+    if (state.dtype, state.len) != (buffer.dtype, buffer.len()) {
+        return Err(wrong(format!("has {} elements, the program wants {}", state.len, buffer.len())));
+    }
+    Ok(state.memory)
+}
+
+fn fits(name: &str, dtype: ElementType, len: usize, got: Slice<'_>) -> Result<(), DeviceError> {
+    let why = match () {
+        () if got.dtype() != dtype => format!("is {:?}, the program wants {dtype:?}", got.dtype()),
+        () if got.len() != len => format!("has {} elements, the program wants {len}", got.len()),
+        () => return Ok(()),
+    };
+    Err(DeviceError::Tensor { name: name.into(), why: why.to_lowercase() })
+}
+
+/// As they lie on a device.
+fn bytes(numbers: Slice<'_>) -> std::borrow::Cow<'_, [u8]> {
+    match numbers {
+        Slice::F32(x) => bytemuck::cast_slice(x).into(),
+        Slice::F64(x) => bytemuck::cast_slice(x).into(),
+        Slice::I32(x) => bytemuck::cast_slice(x).into(),
+        Slice::Bool(x) => x.iter().flat_map(|&x| u32::from(x != 0).to_ne_bytes()).collect::<Vec<u8>>().into(),
+    }
+}
+
+/// Zeros for the outputs of a plan, and their names.
+pub fn room(plan: &DevicePlan) -> Vec<(String, Numbers)> {
+    outputs(plan).map(|b| (b.name.clone(), Numbers::zeros(b.dtype, b.len()))).collect()
+}
