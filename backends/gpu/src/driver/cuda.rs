@@ -9,7 +9,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
-use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError};
+use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError};
 use cudarc::nvrtc::Ptx;
 use pushforward_plan::device::kernel::{DevicePlan, element_bytes};
 
@@ -45,7 +45,7 @@ struct Prepared {
     /// The plan's scalars on the device.
     scalars: CudaSlice<u8>,
     /// The buffers of the last run, and its launches on them. None where a plan launches nothing.
-    graph: Option<(Vec<Memory>, Option<CudaGraph>)>,
+    graph: Option<(Vec<Memory>, Option<calls::Graph>)>,
 }
 
 struct Launch {
@@ -110,7 +110,7 @@ impl Cuda {
     }
 
     /// A plan's launches on buffers, to be replayed.
-    fn capture(&self, plan: &Prepared, buffers: &[Memory]) -> Result<Option<CudaGraph>, DriverError> {
+    fn capture(&self, plan: &Prepared, buffers: &[Memory]) -> Result<Option<calls::Graph>, DriverError> {
         let address = |bytes: &CudaSlice<u8>| bytes.device_ptr(&self.stream).0;
         let scalars = address(&plan.scalars);
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
@@ -121,7 +121,7 @@ impl Cuda {
         });
         // A capture that has begun has to end, whatever came of it.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
-        launched.and(graph)
+        launched.and(graph).map(|graph| graph.map(calls::Graph))
     }
 
     /// Memory of zeros. A kernel's pointers point somewhere, even to nothing.
@@ -208,7 +208,7 @@ impl Driver for Cuda {
         let prepared = &mut self.plans[plan.0];
         let handed = if scalars.is_empty() { Ok(()) } else { self.stream.memcpy_htod(scalars, &mut prepared.scalars) };
         let graph = prepared.graph.as_ref().and_then(|(_, graph)| graph.as_ref());
-        let launched = handed.and_then(|()| graph.map_or(Ok(()), CudaGraph::launch));
+        let launched = handed.and_then(|()| graph.map_or(Ok(()), |graph| graph.0.launch()));
         launched.map_err(|e| self.lose(&name, e))
     }
 }
@@ -235,6 +235,12 @@ extern "C" __global__ void __launch_bounds__(256) noise(float* __restrict__ y, u
     y[threadIdx.x] = pf_normal_f32(1u, 0u, stream0, 0u, 2u, threadIdx.x);
 }
 "#;
+
+    #[test]
+    fn it_may_move_between_threads() {
+        fn moves<T: Send>() {}
+        moves::<Cuda>();
+    }
 
     #[test]
     fn nvrtc_needs_no_device_to_make_machine_code_and_says_what_is_wrong() {

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError};
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DriverError};
 use cudarc::nvrtc::{result, sys};
 
 /// What is missing to run anything. The crate panics where a library that it calls is not there.
@@ -81,6 +81,12 @@ impl Drop for Program {
         let _ = unsafe { result::destroy_program(self.0) };
     }
 }
+
+/// Launches to be replayed.
+pub(super) struct Graph(pub CudaGraph);
+
+// SAFETY: a graph may be used from any thread, but by one at a time: whoever has the driver above to themselves.
+unsafe impl Send for Graph {}
 
 /// Enqueues a kernel with pointers to memory and, after them, numbers. The caller has made sure that the kernel takes so many of each, and that the
 /// memory is large enough and lives until the stream, or a graph made of the launch, is done.
