@@ -13,15 +13,20 @@ use crate::wgsl::Wgsl;
 
 /// The text of every kernel of a plan, in the plan's order.
 pub fn kernels(plan: &DevicePlan, language: Language) -> Result<Vec<Source>, Lacking> {
-    let text = |kernel: usize| match language {
-        Language::Cuda => Walk::kernel(plan, kernel, Cuda::default()),
-        Language::Wgsl => Walk::kernel(plan, kernel, Wgsl::default()),
+    (0..plan.kernels.len()).map(|k| kernel(plan, k, language)).collect()
+}
+
+/// The text of one.
+pub(crate) fn kernel(plan: &DevicePlan, number: usize, language: Language) -> Result<Source, Lacking> {
+    let text = match language {
+        Language::Cuda => Walk::kernel(plan, number, Cuda::default()),
+        Language::Wgsl => Walk::kernel(plan, number, Wgsl::default()),
     };
-    let source = |(k, kernel): (usize, &DeviceKernel)| match text(k) {
-        Ok(text) => Ok(Source { name: kernel.name.clone(), text }),
-        Err(what) => Err(Lacking { kernel: kernel.name.clone(), language, what }),
-    };
-    plan.kernels.iter().enumerate().map(source).collect()
+    let name = plan.kernels[number].name.clone();
+    match text {
+        Ok(text) => Ok(Source { name, text }),
+        Err(what) => Err(Lacking { kernel: name, language, what }),
+    }
 }
 
 /// How tightly an expression holds together, loosest first.

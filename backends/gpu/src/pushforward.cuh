@@ -3,9 +3,6 @@
 #ifndef PUSHFORWARD_CUH
 #define PUSHFORWARD_CUH
 
-#include <math.h>
-#include <string.h>
-
 #ifndef CUDA_EMU
 #define PF_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
 #endif
@@ -13,9 +10,13 @@
 // A double by its bits.
 __device__ inline double pf_double(unsigned long long bits)
 {
+#ifdef CUDA_EMU
     double x;
-    memcpy(&x, &bits, sizeof x);
+    __builtin_memcpy(&x, &bits, sizeof x);
     return x;
+#else
+    return __longlong_as_double((long long)bits);
+#endif
 }
 
 // Integers wrap around.
