@@ -16,6 +16,7 @@ mod loss;
 mod measure;
 mod opt;
 mod out;
+mod package;
 mod prune;
 mod train;
 

@@ -41,7 +41,13 @@ pub fn source(model: &str, entries: &[(&str, &DevicePlan)]) -> String {
 fn head(namespace: &str, entries: &[(&str, &DevicePlan)]) -> String {
     let calls: String = entries
         .iter()
-        .map(|(name, plan)| format!("//     {namespace}::{}({});\n", identifier(name), ["stream", "buffers"].into_iter().chain(parameters(plan).iter().map(|p| p.name.as_str())).collect::<Vec<_>>().join(", ")))
+        .map(|(name, plan)| {
+            format!(
+                "//     {namespace}::{}({});\n",
+                identifier(name),
+                ["stream", "buffers"].into_iter().chain(parameters(plan).iter().map(|p| p.name.as_str())).collect::<Vec<_>>().join(", ")
+            )
+        })
         .collect();
     format!(
         "\
@@ -99,7 +105,8 @@ impl<'a> Tensors<'a> {
     }
 
     fn declared(&self, entries: &[(&str, &DevicePlan)]) -> String {
-        let groups = [("Inputs", "const ", &self.inputs), ("Parameters, kept from run to run", "", &self.states), ("Outputs", "", &self.outputs)];
+        let groups =
+            [("Inputs", "const ", &self.inputs), ("Parameters, kept from run to run", "", &self.states), ("Outputs", "", &self.outputs)];
         let mut elements = String::from("// How many elements each tensor has.\nnamespace elements {\n");
         let mut fields = String::from("// Device memory, row by row in the order of the axes; conditions are 0 and 1.\nstruct Buffers {\n");
         for (title, constant, tensors) in groups.into_iter().filter(|g| !g.2.is_empty()) {
@@ -164,6 +171,8 @@ fn parameters(plan: &DevicePlan) -> Vec<Parameter> {
 fn entry(name: &str, plan: &DevicePlan, tensors: &Tensors) -> String {
     let parameters = parameters(plan);
     let declared: String = parameters.iter().map(|p| format!(", {} {}", host(p.dtype), p.name)).collect();
+    // Where a step's number is told, too, one seed will do.
+    let usual = if parameters.len() > 1 && declared.ends_with("int seed") { " = 0" } else { "" };
     let passed: String = parameters.iter().map(|p| format!(", {}", p.name)).collect();
     let ty = cuda::scalars_type(&names::scalars(plan));
     let mut text = format!("\nstatic void run_{name}(cudaStream_t stream, void* const* buffers, const void* scalars)\n{{\n");
@@ -174,7 +183,9 @@ fn entry(name: &str, plan: &DevicePlan, tensors: &Tensors) -> String {
         text += &launched(plan, launch, &ty);
     }
     let (slots, _) = offsets(plan);
-    text += &format!("}}\n\n// All launches, in order, with the scalars that were set last.\nvoid launch_{name}(cudaStream_t stream, const Buffers& buffers)\n{{\n    void* const all[] = {{\n");
+    text += &format!(
+        "}}\n\n// All launches, in order, with the scalars that were set last.\nvoid launch_{name}(cudaStream_t stream, const Buffers& buffers)\n{{\n    void* const all[] = {{\n"
+    );
     for buffer in &plan.buffers {
         let place = match buffer.role {
             DeviceRole::Slot(slot) => format!("(char*)buffers.workspace + {}", slots[slot]),
@@ -193,7 +204,7 @@ fn entry(name: &str, plan: &DevicePlan, tensors: &Tensors) -> String {
         }
         text += &format!("    PF_LAUNCH(pf_set_{name}_scalars, dim3(1), dim3(1), stream, ({ty}*)buffers.workspace, value);\n}}\n");
     }
-    text += &format!("\nvoid {name}(cudaStream_t stream, const Buffers& buffers{declared})\n{{\n");
+    text += &format!("\nvoid {name}(cudaStream_t stream, const Buffers& buffers{declared}{usual})\n{{\n");
     if !plan.scalars.is_empty() {
         text += &format!("    set_{name}_scalars(stream, buffers{passed});\n");
     }
@@ -202,7 +213,8 @@ fn entry(name: &str, plan: &DevicePlan, tensors: &Tensors) -> String {
 
 fn launched(plan: &DevicePlan, launch: &DeviceLaunch, scalars: &str) -> String {
     let kernel = &plan.kernels[launch.kernel];
-    let mut args: Vec<String> = kernel.args.iter().zip(&launch.args).map(|(a, b)| format!("({}*)buffers[{b}]", cuda::memory(a.dtype))).collect();
+    let mut args: Vec<String> =
+        kernel.args.iter().zip(&launch.args).map(|(a, b)| format!("({}*)buffers[{b}]", cuda::memory(a.dtype))).collect();
     if !kernel.scalars.is_empty() {
         args.push(format!("(const {scalars}*)scalars"));
     }
@@ -231,7 +243,10 @@ extern \"C\" int pf_run(const char* entry, cudaStream_t stream, void* const* buf
 ",
     );
     for (name, _) in entries {
-        text += &format!("    if (pf_is(entry, \"{name}\")) {{\n        {namespace}::run_{}(stream, buffers, scalars);\n        return int(cudaGetLastError());\n    }}\n", identifier(name));
+        text += &format!(
+            "    if (pf_is(entry, \"{name}\")) {{\n        {namespace}::run_{}(stream, buffers, scalars);\n        return int(cudaGetLastError());\n    }}\n",
+            identifier(name)
+        );
     }
     text + "    return -1;\n}\n"
 }

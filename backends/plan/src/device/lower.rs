@@ -248,7 +248,7 @@ fn argument(buffer: &Buffer) -> String {
 }
 
 /// `name`, or with the first number that makes it unique.
-fn unique(name: &str, taken: impl Fn(&str) -> bool) -> String {
+pub(super) fn unique(name: &str, taken: impl Fn(&str) -> bool) -> String {
     match taken(name) {
         false => name.to_string(),
         true => (2..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).expect("numbers do not end"),

@@ -6,10 +6,12 @@
 //! | `kernel.rs` | what such a plan is: read it first |
 //! | `limits.rs` | what a device can do |
 //! | `lower.rs` | from a program to a plan |
+//! | `init.rs` | the plan of parameters' first values |
 //! | `nest.rs`, `tile.rs` | loop nests and matrix products, shared out among threads |
 //! | `write.rs` | the writing of a thread's program |
 //! | `run.rs` | a slow machine that runs plans and finds races: the oracle of those who spell them |
 
+mod init;
 pub mod kernel;
 pub mod limits;
 mod lower;
@@ -18,5 +20,6 @@ pub mod run;
 mod tile;
 mod write;
 
+pub use init::init;
 pub use limits::{Limits, Precision, Target};
 pub use lower::lower;
