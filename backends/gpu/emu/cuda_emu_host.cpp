@@ -8,7 +8,8 @@
 //     4 read      memory, length                                          answers the bytes
 //     5 load      path of a shared library with `pf_run`                  answers the library's number
 //     6 run       library, entry, count, as many memories, scalars        answers when all is done
-//     7 undefine  memory                                                  all its bytes become 0xff: NaN, -1
+//     7 undefine  memory, length                                          that many bytes become 0xff: NaN, -1
+//     8 copy      from, to, length
 // An answer is 0 and its bytes, or 1 and what went wrong.
 //
 // Each memory is an allocation of its own, of just its size: the sanitizer sees whoever reads behind its end, and is told its name.
@@ -66,6 +67,8 @@ void good(const void *bytes = nullptr, size_t size = 0) { answer(0, bytes, size)
 void good(uint64_t number) { good(&number, sizeof number); }
 void bad(const std::string &why) { answer(1, why.data(), why.size()); }
 
+std::string short_of(const Memory &memory, size_t size) { return cuda_emu::say("`%s` has no %zu bytes", memory.name.c_str(), size); }
+
 void allocate() {
     std::string name = text();
     size_t size = number();
@@ -84,7 +87,18 @@ void release() {
 
 void undefine() {
     Memory &memory = memories.at(number());
-    memset(memory.bytes, 0xff, memory.size);
+    size_t size = number();
+    if (size > memory.size) return bad(short_of(memory, size));
+    memset(memory.bytes, 0xff, size);
+    good();
+}
+
+void copy() {
+    Memory &from = memories.at(number()), &to = memories.at(number());
+    size_t size = number();
+    if (size > from.size) return bad(short_of(from, size));
+    if (size > to.size) return bad(short_of(to, size));
+    memmove(to.bytes, from.bytes, size);
     good();
 }
 
@@ -92,7 +106,11 @@ void undefine() {
 void write() {
     Memory &memory = memories.at(number());
     size_t size = number();
-    if (size > memory.size) return fprintf(stderr, "cuda_emu_host: %zu bytes for `%s` of %zu\n", size, memory.name.c_str(), memory.size), _exit(1);
+    if (size > memory.size) {
+        // What follows is no request; nothing can be understood any more.
+        fprintf(stderr, "cuda_emu_host: %s\n", short_of(memory, size).c_str());
+        _exit(1);
+    }
     get(memory.bytes, size);
     good();
 }
@@ -100,7 +118,7 @@ void write() {
 void read() {
     Memory &memory = memories.at(number());
     size_t size = number();
-    if (size > memory.size) return bad(cuda_emu::say("`%s` has no %zu bytes", memory.name.c_str(), size));
+    if (size > memory.size) return bad(short_of(memory, size));
     good(memory.bytes, size);
 }
 
@@ -157,6 +175,7 @@ int main() {
         case 5: load(); break;
         case 6: run(); break;
         case 7: undefine(); break;
+        case 8: copy(); break;
         default: fprintf(stderr, "cuda_emu_host: no such operation\n"); return 1;
         }
     }

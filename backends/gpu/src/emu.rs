@@ -1,6 +1,9 @@
 //! `cuda-emu`: a [`Driver`] that compiles the emitted CUDA C++ with g++ and runs it on the CPU, in a process of its own: every thread of a block is a
 //! fiber (`emu/cuda_emu.h`). It shows numbers, races and accesses out of bounds; it says nothing about speed. It spells no kernel. Texts, objects
 //! and libraries lie in a private temporary folder that goes with the [`Emulator`]. Read [`Emulator::new`], then [`Emulator::load_sources`].
+//!
+//! Under the sanitizer, each temporary of a plan has memory of its own for a run, of just its size and undefined at first, and so are outputs: what
+//! reads behind a temporary's end, or what nobody wrote, shows though plans let temporaries share memory.
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -9,10 +12,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use pushforward_plan::device::kernel::{DeviceKernel, DevicePlan, DeviceRole, element_bytes};
 use tempfile::TempDir;
 
-use crate::driver::{DeviceError, Memory};
-use crate::source::Source;
+use crate::driver::{DeviceError, Driver, Loaded, Memory};
+use crate::source::{Language, Source};
+use crate::{emit, launch, prelude};
 
 const HEADER: &str = include_str!("../emu/cuda_emu.h");
 const RUN_HEADER: &str = include_str!("../emu/cuda_emu_run.h");
@@ -20,6 +25,8 @@ const RUNTIME: &str = include_str!("../emu/cuda_emu.cpp");
 const HOST: &str = include_str!("../emu/cuda_emu_host.cpp");
 
 const COMPILER: &str = "g++";
+/// Bytes of shared memory that a block may have. The host sees it at a launch, and other compilers of CUDA C++ before.
+const MAX_SHARED: usize = 48 << 10;
 /// For kernels. As written: no contraction, so that numbers do not depend on the machine. What the machine has is used, for the sake of `fma`.
 const KERNELS: &[&str] =
     &["-std=c++17", "-fPIC", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-DCUDA_EMU", "-include", "../cuda_emu.h"];
@@ -53,16 +60,36 @@ enum Operation {
     Load = 5,
     Run = 6,
     Undefine = 7,
+    Copy = 8,
 }
 
 /// A process that runs emitted CUDA C++.
 pub struct Emulator {
     options: Options,
     host: Host,
-    loaded: usize,
+    /// Folders that there ever were.
+    folders: usize,
+    plans: Vec<Prepared>,
     /// Once it is lost, this is the answer to everything.
     lost: Option<DeviceError>,
     folder: TempDir,
+}
+
+/// A loaded plan.
+struct Prepared {
+    library: Library,
+    name: String,
+    /// Outputs that are undefined before a run, and their bytes.
+    outputs: Vec<(usize, usize)>,
+    /// Temporaries with memory of their own, in the order in which they are last used.
+    temporaries: Vec<Temporary>,
+}
+
+#[derive(Clone, Copy)]
+struct Temporary {
+    buffer: usize,
+    memory: Memory,
+    bytes: usize,
 }
 
 /// The process and both ends of the talk with it.
@@ -102,12 +129,13 @@ impl Emulator {
             .map_err(|e| absent(format!("no temporary folder: {e}"), "set TMPDIR"))?;
         compile_host(folder.path(), options)?;
         let host = run_host(folder.path(), options)?;
-        Ok(Emulator { options, host, loaded: 0, lost: None, folder })
+        Ok(Emulator { options, host, folders: 0, plans: Vec::new(), lost: None, folder })
     }
 
     /// A new process, with nothing in it: what was loaded or allocated before is gone. So others can go on after one has lost the device.
     pub fn restart(&mut self) -> Result<(), DeviceError> {
         self.host = run_host(self.folder.path(), self.options)?;
+        self.plans.clear();
         self.lost = None;
         Ok(())
     }
@@ -115,8 +143,8 @@ impl Emulator {
     /// Compiles kernels, each in a file `<name>.cu`, with the code that launches them (it has `pf_run`) and what they include as `pushforward.cuh`.
     pub fn load_sources(&mut self, sources: &[Source], launch: &str, prelude: &str) -> Result<Library, DeviceError> {
         self.alive()?;
-        let folder = self.folder.path().join(format!("plan{}", self.loaded));
-        self.loaded += 1;
+        let folder = self.folder.path().join(format!("plan{}", self.folders));
+        self.folders += 1;
         let broken = |e: std::io::Error| absent(format!("cannot write to {}: {e}", folder.display()), "make room there, or set TMPDIR");
         fs::create_dir(&folder).map_err(broken)?;
         fs::write(folder.join("pushforward.cuh"), prelude).map_err(broken)?;
@@ -165,52 +193,13 @@ impl Emulator {
         }
     }
 
-    /// Makes all bytes of a memory 0xff, NaN in every float, so that whoever reads what nobody wrote shows it.
-    pub fn undefine(&mut self, memory: Memory) -> Result<(), DeviceError> {
-        self.simply(Operation::Undefine, |to| number(to, memory.0)).map(drop)
+    /// Makes the first bytes of a memory 0xff, NaN in every float, so that whoever reads what nobody wrote shows it.
+    pub fn undefine(&mut self, memory: Memory, bytes: usize) -> Result<(), DeviceError> {
+        self.ask_numbers(Operation::Undefine, &[memory.0, bytes])
     }
 
-    /// Its name for people.
-    pub fn about(&self) -> String {
-        let sanitized = if self.options.sanitize { ", AddressSanitizer" } else { "" };
-        let reversed = if self.options.reversed { ", last thread first" } else { "" };
-        format!("cuda-emu ({COMPILER}{sanitized}{reversed})")
-    }
-
-    pub fn allocate(&mut self, name: &str, bytes: usize) -> Result<Memory, DeviceError> {
-        self.alive()?;
-        let asked = self.ask(Operation::Allocate, |to| {
-            text(to, name.as_bytes())?;
-            number(to, bytes)
-        });
-        match asked {
-            Ok(answer) => Ok(Memory(answered_number(&answer))),
-            Err(Refusal::Said(why)) => Err(DeviceError::Memory { device: self.about(), name: name.into(), bytes, why }),
-            Err(Refusal::Gone) => Err(self.lose(name, None)),
-        }
-    }
-
-    pub fn free(&mut self, memory: Memory) {
-        // Of a lost device, nothing is left to free.
-        let _ = self.simply(Operation::Free, |to| number(to, memory.0));
-    }
-
-    pub fn write(&mut self, memory: Memory, bytes: &[u8]) -> Result<(), DeviceError> {
-        let write = |to: &mut BufWriter<ChildStdin>| {
-            number(to, memory.0)?;
-            text(to, bytes)
-        };
-        self.simply(Operation::Write, write).map(drop)
-    }
-
-    pub fn read(&mut self, memory: Memory, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        let read = |to: &mut BufWriter<ChildStdin>| {
-            number(to, memory.0)?;
-            number(to, bytes.len())
-        };
-        let answer = self.simply(Operation::Read, read)?;
-        bytes.copy_from_slice(&answer);
-        Ok(())
+    fn ask_numbers(&mut self, operation: Operation, fields: &[usize]) -> Result<(), DeviceError> {
+        self.simply(operation, |to| fields.iter().try_for_each(|&field| number(to, field))).map(drop)
     }
 
     fn alive(&self) -> Result<(), DeviceError> {
@@ -267,6 +256,97 @@ impl Emulator {
         self.lost = Some(lost.clone());
         lost
     }
+}
+
+impl Driver for Emulator {
+    fn about(&self) -> String {
+        let sanitized = if self.options.sanitize { ", AddressSanitizer" } else { "" };
+        let reversed = if self.options.reversed { ", last thread first" } else { "" };
+        format!("cuda-emu ({COMPILER}{sanitized}{reversed})")
+    }
+
+    fn allocate(&mut self, name: &str, bytes: usize) -> Result<Memory, DeviceError> {
+        self.alive()?;
+        let asked = self.ask(Operation::Allocate, |to| {
+            text(to, name.as_bytes())?;
+            number(to, bytes)
+        });
+        match asked {
+            Ok(answer) => Ok(Memory(answered_number(&answer))),
+            Err(Refusal::Said(why)) => Err(DeviceError::Memory { device: self.about(), name: name.into(), bytes, why }),
+            Err(Refusal::Gone) => Err(self.lose(name, None)),
+        }
+    }
+
+    fn free(&mut self, memory: Memory) {
+        // Of a lost device, nothing is left to free.
+        let _ = self.ask_numbers(Operation::Free, &[memory.0]);
+    }
+
+    fn write(&mut self, memory: Memory, bytes: &[u8]) -> Result<(), DeviceError> {
+        let write = |to: &mut BufWriter<ChildStdin>| {
+            number(to, memory.0)?;
+            text(to, bytes)
+        };
+        self.simply(Operation::Write, write).map(drop)
+    }
+
+    fn read(&mut self, memory: Memory, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let read = |to: &mut BufWriter<ChildStdin>| {
+            number(to, memory.0)?;
+            number(to, bytes.len())
+        };
+        let answer = self.simply(Operation::Read, read)?;
+        bytes.copy_from_slice(&answer);
+        Ok(())
+    }
+
+    fn load(&mut self, plan: &DevicePlan) -> Result<Loaded, DeviceError> {
+        self.alive()?;
+        let refused = |kernel: &str, why| DeviceError::Compile { device: self.about(), kernel: kernel.into(), why };
+        if let Some((kernel, bytes)) = plan.kernels.iter().map(|k| (k, shared_bytes(k))).find(|(_, bytes)| *bytes > MAX_SHARED) {
+            return Err(refused(&kernel.name, format!("{bytes} bytes of shared memory; a device takes {MAX_SHARED}")));
+        }
+        let sources = emit::kernels(plan, Language::Cuda).map_err(|lacking| refused(&lacking.kernel, lacking.to_string()))?;
+        let library = self.load_sources(&sources, &launch::source(&plan.name, &[(&plan.name, plan)]), prelude())?;
+        let mut prepared = Prepared { library, name: plan.name.clone(), outputs: Vec::new(), temporaries: Vec::new() };
+        if self.options.sanitize {
+            let mut by_end: Vec<usize> = (0..plan.buffers.len()).collect();
+            by_end.sort_by_key(|&buffer| plan.buffers[buffer].live.1);
+            for number in by_end {
+                let buffer = &plan.buffers[number];
+                let bytes = buffer.bytes();
+                match buffer.role {
+                    DeviceRole::Slot(_) => {
+                        let memory = self.allocate(&buffer.name, bytes)?;
+                        prepared.temporaries.push(Temporary { buffer: number, memory, bytes });
+                    }
+                    DeviceRole::Output(_) => prepared.outputs.push((number, bytes)),
+                    DeviceRole::Input(_) | DeviceRole::State(_) => {}
+                }
+            }
+        }
+        self.plans.push(prepared);
+        Ok(Loaded(self.plans.len() - 1))
+    }
+
+    fn run(&mut self, plan: Loaded, buffers: &[Memory], scalars: &[u8]) -> Result<(), DeviceError> {
+        self.alive()?;
+        let Prepared { library, name, outputs, temporaries } = &self.plans[plan.0];
+        let (library, name, temporaries) = (*library, name.clone(), temporaries.clone());
+        let mut used = buffers.to_vec();
+        temporaries.iter().for_each(|own| used[own.buffer] = own.memory);
+        let outputs = outputs.iter().map(|&(buffer, bytes)| (buffers[buffer], bytes));
+        let undefined: Vec<(Memory, usize)> = outputs.chain(temporaries.iter().map(|own| (own.memory, own.bytes))).collect();
+        undefined.into_iter().try_for_each(|(memory, bytes)| self.undefine(memory, bytes))?;
+        self.run_entry(library, &name, &used, scalars)?;
+        // Whoever looks into a temporary after a run finds what a device would have left there.
+        temporaries.iter().try_for_each(|own| self.ask_numbers(Operation::Copy, &[own.memory.0, buffers[own.buffer].0, own.bytes]))
+    }
+}
+
+fn shared_bytes(kernel: &DeviceKernel) -> usize {
+    kernel.shared.iter().map(|shared| shared.len * element_bytes(shared.dtype)).sum()
 }
 
 /// What the host says on its standard error.

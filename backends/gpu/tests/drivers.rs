@@ -43,6 +43,25 @@ mod wgsl {
     }
 }
 
+mod cuda_emu {
+    use pushforward_gpu::emu::{Emulator, Options};
+
+    use super::*;
+
+    #[test]
+    fn cuda_emu_holds_to_the_contract() {
+        for options in [Options::default(), Options { sanitize: true, ..Options::default() }, Options { reversed: true, ..Options::default() }] {
+            match Emulator::new(options) {
+                Ok(mut device) => {
+                    holds_to_the_contract(&mut device);
+                    names_what_it_refuses(&mut device);
+                }
+                Err(why) => skipped(&why.to_string()),
+            }
+        }
+    }
+}
+
 #[cfg(feature = "cuda")]
 mod cuda {
     use pushforward_gpu::driver::cuda::Cuda;
