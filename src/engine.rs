@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pushforward_cpu::Pool;
 use pushforward_gpu::driver::{DeviceError, Driver};
+use pushforward_gpu::emu::{self, Emulator};
 use pushforward_gpu::session::Session;
 use pushforward_plan::device::{Precision, Target};
 
@@ -79,8 +80,9 @@ pub fn driver(name: &str, precision: Precision) -> Option<Opened> {
     }
 }
 
-fn emulator(_: Precision) -> Opened {
-    Err(DeviceError::Absent { what: "CUDA C++ on the CPU", why: "soon".into(), hint: "wait".into() })
+fn emulator(precision: Precision) -> Opened {
+    let driver = Emulator::new(emu::Options::from_environment())?;
+    Ok((Box::new(driver), Target::cuda(precision)))
 }
 
 #[cfg(feature = "wgpu")]

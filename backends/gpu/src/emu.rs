@@ -50,6 +50,18 @@ pub struct Options {
     pub threads: usize,
 }
 
+impl Options {
+    /// What CUDA_EMU_SANITIZE, CUDA_EMU_REVERSED (`1`) and CUDA_EMU_THREADS (a number) ask for.
+    pub fn from_environment() -> Options {
+        let value = |name: &str| std::env::var(name).unwrap_or_default();
+        Options {
+            sanitize: value("CUDA_EMU_SANITIZE") == "1",
+            reversed: value("CUDA_EMU_REVERSED") == "1",
+            threads: value("CUDA_EMU_THREADS").parse().unwrap_or(0),
+        }
+    }
+}
+
 /// What one of the host's operations is called. `emu/cuda_emu_host.cpp` has their fields.
 #[derive(Clone, Copy)]
 enum Operation {

@@ -50,7 +50,9 @@ mod cuda_emu {
 
     #[test]
     fn cuda_emu_holds_to_the_contract() {
-        for options in [Options::default(), Options { sanitize: true, ..Options::default() }, Options { reversed: true, ..Options::default() }] {
+        for options in
+            [Options::default(), Options { sanitize: true, ..Options::default() }, Options { reversed: true, ..Options::default() }]
+        {
             match Emulator::new(options) {
                 Ok(mut device) => {
                     holds_to_the_contract(&mut device);
