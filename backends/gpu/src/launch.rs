@@ -112,14 +112,14 @@ impl<'a> Tensors<'a> {
         for (title, constant, tensors) in groups.into_iter().filter(|g| !g.2.is_empty()) {
             fields += &format!("    // {title}\n");
             for Tensor { name, buffer } in tensors {
-                elements += &format!("constexpr size_t {name} = {};\n", buffer.len());
+                elements += &format!("inline constexpr size_t {name} = {};\n", buffer.len());
                 let dims: Vec<String> = buffer.dims.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
                 fields += &format!("    {constant}{}* {name}; // [{}]\n", cuda::memory(buffer.dtype), dims.join(", "));
             }
         }
         let bytes = entries.iter().map(|(_, plan)| workspace(plan)).max().unwrap_or(0).max(ALIGNMENT);
         format!(
-            "{elements}}} // namespace elements\n\n// What temporaries take, of all entries.\nconstexpr size_t workspace_bytes = {bytes};\n\n{fields}    \
+            "{elements}}} // namespace elements\n\n// What temporaries take, of all entries.\ninline constexpr size_t workspace_bytes = {bytes};\n\n{fields}    \
              // {bytes} bytes for temporaries, which need not outlive a run\n    void* workspace;\n}};\n"
         )
     }
