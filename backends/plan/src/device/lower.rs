@@ -8,6 +8,7 @@ use pushforward_ir::{DType, Program};
 use super::kernel::*;
 use super::limits::Target;
 use super::nest::{Threads, nest};
+use super::tidy::tidy;
 use super::tile::tile;
 use super::write::{Bound, Writer};
 use crate::kernel::{Arg, Body, Buffer, BufferId, Role};
@@ -161,6 +162,7 @@ impl<'a> Plan<'a> {
         if blocks == 0 {
             return;
         }
+        let body = tidy(body);
         let Writer { streams, shared, .. } = writer;
         let line = line(self.target);
         let grid = if blocks <= line { (blocks as u32, 1) } else { (line as u32, blocks.div_ceil(line) as u32) };
