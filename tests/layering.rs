@@ -40,6 +40,7 @@ const ABSENT: &[(&[&str], &[&str], &str)] = &[
 const UNSAFE: &[(&str, &str)] = &[
     ("backends/cpu/src/call.rs", "calls compiled code and the GEMM crate by address"),
     ("backends/cpu/src/memory.rs", "lends disjoint parts of one arena to threads"),
+    ("backends/gpu/src/driver/wgpu/module.rs", "takes a guard out of loops that are known to end"),
     ("backends/gpu/src/driver/cuda/calls.rs", "calls NVIDIA's libraries with pointers to device memory"),
 ];
 

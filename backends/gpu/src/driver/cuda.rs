@@ -78,7 +78,7 @@ impl Cuda {
     }
 
     /// As [`Driver::load`], with the kernels' texts, in the plan's order.
-    pub fn load_sources(&mut self, plan: &DevicePlan, sources: &[Source]) -> Result<Loaded, DeviceError> {
+    fn load_sources(&mut self, plan: &DevicePlan, sources: &[Source]) -> Result<Loaded, DeviceError> {
         self.alive(&plan.name)?;
         assert_eq!(plan.kernels.len(), sources.len(), "each kernel has a text");
         let mut functions = Vec::new();

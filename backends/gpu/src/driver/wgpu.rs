@@ -4,6 +4,8 @@
 //! Texts bind argument i at group 0, binding i, the plan's scalars as a uniform struct at group 1, and take streams of noise as the constants
 //! `stream0`, `stream1`, ..
 
+mod module;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -114,7 +116,7 @@ impl Wgpu {
     }
 
     /// As [`Driver::load`], with the kernels' texts, in the plan's order.
-    pub fn load_sources(&mut self, plan: &DevicePlan, sources: &[Source]) -> Result<Loaded, DeviceError> {
+    fn load_sources(&mut self, plan: &DevicePlan, sources: &[Source]) -> Result<Loaded, DeviceError> {
         assert_eq!(plan.kernels.len(), sources.len(), "each kernel has a text");
         let refused = |kernel: &str, why: String| DeviceError::Compile { device: self.about.clone(), kernel: kernel.to_string(), why };
         let groups = self.caught(|| layout(&self.device, [wgpu::BufferBindingType::Uniform]));
@@ -130,9 +132,7 @@ impl Wgpu {
             let made = self.caught(|| {
                 let accesses = kernel.args.iter().map(|a| storage(a.access));
                 let arguments = layout(&self.device, accesses);
-                let text = wgpu::ShaderSource::Wgsl(source.text.as_str().into());
-                let module = wgpu::ShaderModuleDescriptor { label: Some(&kernel.name), source: text };
-                (arguments, self.device.create_shader_module(module))
+                (arguments, module::module(&self.device, &kernel.name, &source.text))
             });
             shaders.push(made.map_err(|e| refused(&kernel.name, e))?);
         }
