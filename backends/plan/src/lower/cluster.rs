@@ -84,6 +84,12 @@ pub fn is_free(op: &Op) -> bool {
     matches!(op, Op::Const(_) | Op::Iota(_) | Op::Delta(_))
 }
 
+/// Whether a kernel that reads a value is bound to a tensor for it: inputs without axes are handed in otherwise.
+fn is_bound(program: &Program, v: Value) -> bool {
+    let scalar = matches!(program.op(v), Op::Input(_)) && program.axes_of(v).is_empty();
+    !is_free(program.op(v)) && !scalar
+}
+
 /// The value whose memory a renaming shows.
 pub fn source(program: &Program, v: Value) -> Value {
     match program.op(v) {
@@ -216,11 +222,8 @@ impl<'a> Fusion<'a> {
         let program = &self.prepared.program;
         let own = |v: Value| self.of[v.0 as usize].is_some_and(|c| c == from || c == to);
         let members = || self.list[from].members.iter().chain(&self.list[to].members).copied();
-        let read: BTreeSet<Value> = members()
-            .flat_map(|v| program.args(v))
-            .map(|&a| source(program, a))
-            .filter(|&s| !own(s) && !is_free(program.op(s)) && !program.axes_of(s).is_empty())
-            .collect();
+        let read: BTreeSet<Value> =
+            members().flat_map(|v| program.args(v)).map(|&a| source(program, a)).filter(|&s| !own(s) && is_bound(program, s)).collect();
         let outputs = |v: Value| program.outputs.iter().filter(|o| o.value == v).count();
         let left = |v: Value| outputs(v) + self.after[v.0 as usize].iter().any(|&u| !own(u)) as usize;
         read.len() + members().map(left).sum::<usize>()
@@ -408,7 +411,25 @@ impl Memory<'_> {
             }
             self.choose_all(&forced);
         }
-        // From the results down: what is needed outside of its cluster, and is not computed again, is stored.
+        self.assign();
+        // What is computed again may be made of more tensors than it is itself: where a kernel cannot be bound to so many, it is stored.
+        while self.ability.most_args < usize::MAX {
+            let crowded = (0..self.list.len()).filter(|&c| self.arguments(c) > self.ability.most_args);
+            let again: Vec<Value> = crowded.filter_map(|c| self.widest_again(c)).collect();
+            if again.is_empty() {
+                break;
+            }
+            again.into_iter().for_each(|v| forced[v.0 as usize] = true);
+            self.choose_all(&forced);
+            self.assign();
+        }
+    }
+
+    /// From the results down: what is needed outside of its cluster, and is not computed again, is stored.
+    fn assign(&mut self) {
+        let program = &self.prepared.program;
+        self.list.iter_mut().for_each(|c| c.roots.clear());
+        self.stored.fill(false);
         let mut open: Vec<ClusterId> = Vec::new();
         for out in &program.outputs {
             let c = self.of[out.value.0 as usize].expect("outputs are values of kernels");
@@ -441,6 +462,27 @@ impl Memory<'_> {
             cluster.roots.sort_unstable();
             cluster.roots.dedup();
         }
+    }
+
+    /// How many tensors a kernel is bound to, at most.
+    fn arguments(&self, c: ClusterId) -> usize {
+        let program = &self.prepared.program;
+        let Cluster { computes, roots, .. } = &self.list[c];
+        let read = computes.iter().flat_map(|&v| program.args(v)).map(|&a| (a, source(program, a)));
+        let read = read.filter(|&(a, s)| !(a == s && computes.contains(&s)) && is_bound(program, s));
+        let read: BTreeSet<Value> = read.map(|r| r.1).collect();
+        let outputs = |v: Value| program.outputs.iter().filter(|o| o.value == v).count();
+        read.len() + roots.iter().map(|&v| outputs(v) + self.stored[v.0 as usize] as usize).sum::<usize>()
+    }
+
+    /// Of the values that a kernel computes again, the first with the most leaves, if it has several.
+    fn widest_again(&self, c: ClusterId) -> Option<Value> {
+        let leaves = |v: &Value| match &self.choice[v.0 as usize] {
+            Some(Choice::Again { leaves, .. }) => leaves.len(),
+            Some(Choice::Store) | None => 0,
+        };
+        let again = self.list[c].computes.iter().copied().filter(|v| self.of[v.0 as usize].is_some_and(|home| home != c) && leaves(v) > 1);
+        again.max_by_key(|v| (leaves(v), std::cmp::Reverse(*v)))
     }
 
     fn choose_all(&mut self, forced: &[bool]) {
