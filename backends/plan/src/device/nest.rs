@@ -30,6 +30,10 @@ pub struct Threads {
 const WARP: u64 = 32;
 /// Steps of a loop that are written out.
 const MOST_UNROLLED: u64 = 16;
+/// Numbers side by side that memory brings at once.
+const LEAST_ABREAST: u64 = 8;
+/// A device has about so many places for blocks.
+const ENOUGH_BLOCKS: u64 = 128;
 /// Elements of a row for a thread, if there are enough.
 const EACH: u64 = 4;
 
@@ -48,8 +52,12 @@ impl Shape {
             let workers = row.div_ceil(EACH).next_power_of_two().min(block);
             return Shape { points: block / workers, workers, workers_side_by_side: true };
         }
-        // Enough points side by side for whole transactions; workers for what is left of the block, if rows are long.
-        let abreast = points.next_power_of_two().min(WARP);
+        // Enough points side by side for whole transactions, fewer where that leaves most of a device idle; workers for what is left of the
+        // block, if rows are long.
+        let mut abreast = points.next_power_of_two().min(WARP);
+        while abreast > LEAST_ABREAST && points.div_ceil(abreast) < ENOUGH_BLOCKS && row > block {
+            abreast /= 2;
+        }
         let workers = (block / abreast).min((row / EACH).next_power_of_two()).max(1);
         Shape { points: block / workers, workers, workers_side_by_side: false }
     }
