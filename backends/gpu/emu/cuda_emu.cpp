@@ -126,14 +126,15 @@ struct Fiber {
     void *stopped;
     void *fake_stack = nullptr;
 
-    explicit Fiber(void (*entry)()) {
+    Fiber(void (*entry)(), unsigned number) {
         memory = (char *)mmap(nullptr, guard + STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (memory == MAP_FAILED || mprotect(memory, guard, PROT_NONE) != 0) {
             perror("cuda_emu: no memory for the stack of a thread");
             abort();
         }
-        // All else on it is 0, so that a walk up the stack ends here.
-        void **frame = (void **)(stack() + STACK) - FRAME;
+        // All else on it is 0, so that a walk up the stack ends here. Stacks lie whole pages apart: unless they begin at different places in their
+        // pages, all of them want the same lines of the cache.
+        void **frame = (void **)(stack() + STACK - number * 448 % 4096) - FRAME;
         frame[RETURN] = (void *)entry;
         stopped = frame;
     }
@@ -183,6 +184,9 @@ struct Work {
 
 enum class Doing { Ready, AtBarrier, InExchange, Ended };
 
+// Of threads that should wait together.
+enum class Waiting { None, All, Some };
+
 struct Thread {
     uint3 index;
     Fiber *fiber; // while it has begun and not ended
@@ -196,7 +200,7 @@ struct Warp {
     unsigned exchanges;
 };
 
-bool same(const Site &a, const Site &b) { return a.line == b.line && a.what == b.what && strcmp(a.file, b.file) == 0; }
+bool same(const Site &a, const Site &b) { return a.line == b.line && a.what == b.what && (a.file == b.file || strcmp(a.file, b.file) == 0); }
 
 std::string text(unsigned number, const Thread &thread) {
     const Site &site = thread.site;
@@ -231,12 +235,12 @@ struct Worker {
 
     void run_blocks(Work &on);
     void run_block();
-    bool release();
+    bool run_warp(unsigned first, unsigned end);
+    Waiting release(unsigned first, unsigned end, Doing where);
     void resume(Thread &thread);
     void wait(Doing doing, Site site);
     void poison();
     void fail(const std::string &why);
-    void diverged(unsigned waiting, unsigned other, const char *all);
     std::string where() const;
 };
 
@@ -286,7 +290,7 @@ void fiber_main() {
 void Worker::resume(Thread &thread) {
     if (!thread.fiber) {
         if (idle.empty()) {
-            fibers.push_back(std::make_unique<Fiber>(fiber_main));
+            fibers.push_back(std::make_unique<Fiber>(fiber_main, fibers.size()));
             idle.push_back(fibers.back().get());
         }
         thread.fiber = idle.back();
@@ -309,7 +313,7 @@ void Worker::wait(Doing doing, Site site) {
     leave(*this, *current);
 }
 
-// In rounds: each thread runs until it waits or ends, then those that wait for what has come go on.
+// In rounds: one warp after the other, until all its threads are at a barrier or have ended; then those at the barrier go on.
 void Worker::run_block() {
     const dim3 &grid = work->launch.grid;
     at.block = {unsigned(block % grid.x), unsigned(block / grid.x % grid.y), unsigned(block / grid.x / grid.y)};
@@ -318,45 +322,45 @@ void Worker::run_block() {
         thread.doing = Doing::Ready;
     }
     poison();
+    unsigned size = threads.size();
     do {
-        for (size_t i = 0; i < threads.size(); i++) {
-            Thread &thread = threads[work->reversed ? threads.size() - 1 - i : i];
-            if (thread.doing == Doing::Ready) resume(thread);
-            if (!broken.empty()) return fail(broken);
+        for (unsigned i = 0; i < warps.size(); i++) {
+            unsigned first = 32 * (work->reversed ? warps.size() - 1 - i : i);
+            if (!run_warp(first, std::min(first + 32, size))) return;
         }
-    } while (release());
+    } while (release(0, size, Doing::AtBarrier) == Waiting::All);
 }
 
-// Lets those threads go on that all wait at one place: the lanes of a warp, or else the whole block. False when the block has ended or failed.
-bool Worker::release() {
-    bool released = false;
-    for (size_t first = 0; first < threads.size(); first += 32) {
-        size_t end = std::min(first + 32, threads.size());
-        size_t waiting = first;
-        while (waiting < end && threads[waiting].doing != Doing::InExchange) waiting++;
-        if (waiting == end) continue;
-        for (size_t lane = first; lane < end; lane++) {
-            if (threads[lane].doing != Doing::InExchange || !same(threads[lane].site, threads[waiting].site)) {
-                diverged(waiting, lane, "a warp");
-                return false;
-            }
+// In rounds, too: each of its threads until it waits or ends, then those in an exchange go on. False when the block has failed.
+bool Worker::run_warp(unsigned first, unsigned end) {
+    for (;;) {
+        for (unsigned i = first; i < end; i++) {
+            Thread &thread = threads[work->reversed ? first + end - 1 - i : i];
+            if (thread.doing != Doing::Ready) continue;
+            resume(thread);
+            if (!broken.empty()) return fail(broken), false;
         }
-        for (size_t lane = first; lane < end; lane++) threads[lane].doing = Doing::Ready;
-        warps[first / 32].exchanges++;
-        released = true;
-    }
-    if (released) return true;
-    size_t waiting = 0;
-    while (waiting < threads.size() && threads[waiting].doing != Doing::AtBarrier) waiting++;
-    if (waiting == threads.size()) return false;
-    for (size_t other = 0; other < threads.size(); other++) {
-        if (threads[other].doing != Doing::AtBarrier || !same(threads[other].site, threads[waiting].site)) {
-            diverged(waiting, other, "a block");
-            return false;
+        switch (release(first, end, Doing::InExchange)) {
+        case Waiting::None: return true;
+        case Waiting::All: warps[first / 32].exchanges++; break;
+        case Waiting::Some: return false;
         }
     }
-    for (Thread &thread : threads) thread.doing = Doing::Ready;
-    return true;
+}
+
+// Lets threads go on if all wait there, at one place. If only some do, the block has failed.
+Waiting Worker::release(unsigned first, unsigned end, Doing where) {
+    unsigned one = first;
+    while (one < end && threads[one].doing != where) one++;
+    if (one == end) return Waiting::None;
+    for (unsigned other = first; other < end; other++) {
+        if (threads[other].doing == where && same(threads[other].site, threads[one].site)) continue;
+        std::string waits = text(one, threads[one]), does = text(other, threads[other]);
+        fail(say("%s, but %s: all threads of a %s must come there", waits.c_str(), does.c_str(), where == Doing::AtBarrier ? "block" : "warp"));
+        return Waiting::Some;
+    }
+    for (unsigned i = first; i < end; i++) threads[i].doing = Doing::Ready;
+    return Waiting::All;
 }
 
 // Shared memory is undefined when a block starts: NaN, -1. The bytes between variables are the sanitizer's; it does not look at them again.
@@ -376,11 +380,6 @@ void Worker::fail(const std::string &why) {
     idle.clear();
     fibers.clear();
     broken.clear();
-}
-
-void Worker::diverged(unsigned waiting, unsigned other, const char *all) {
-    std::string one = text(waiting, threads[waiting]), two = text(other, threads[other]);
-    fail(say("%s, but %s: all threads of %s must come there", one.c_str(), two.c_str(), all));
 }
 
 std::string Worker::where() const {

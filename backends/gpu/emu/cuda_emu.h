@@ -1,4 +1,5 @@
-// Runs CUDA C++ on the CPU, as it stands: `g++ -x c++ -DCUDA_EMU -DCUDA_EMU_UNIT='"name"' -include cuda_emu.h name.cu`.
+// Runs CUDA C++ on the CPU, as it stands: `g++ -x c++ -DCUDA_EMU -DCUDA_EMU_UNIT='"name"' -include cuda_emu.h name.cu`. A file that includes several
+// `.cu` files defines CUDA_EMU_UNIT anew before each.
 //
 // Each thread of a block is a fiber, which runs until it waits: at a barrier, or in a warp's exchange. Blocks are spread over threads of the
 // operating system. What would hang or be undefined on a device is an error with a message here: a barrier or an exchange that not all threads
@@ -26,9 +27,7 @@
 
 // One block at a time runs in one copy of a kernel, so shared memory is static. The shared memory of a kernel is a section of its object file, named
 // for the file's kernel: so its place and size are known at a launch. Left to itself, the compiler would align arrays to more than they need.
-#ifdef CUDA_EMU_UNIT
 #define __shared__ static __attribute__((section("pf_shared_" CUDA_EMU_UNIT), aligned(16)))
-#endif
 
 struct uint3 {
     unsigned x, y, z;

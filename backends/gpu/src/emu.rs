@@ -36,6 +36,10 @@ const SANITIZED: &[&str] = &["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize
 const HOST_FLAGS: &[&str] = &["-std=c++17", "-O1"];
 /// Leaks are no matter of kernels, and each copy of a library has the same names.
 const SANITIZER: &str = "detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1";
+/// The file of the code that launches.
+const LAUNCH: &str = "launch";
+/// Files that g++ takes at a time: it starts in as long as a small kernel takes, but several run side by side.
+const TOGETHER: usize = 8;
 /// Of what a compiler or a sanitizer says, as much as tells what is wrong.
 const LINES: usize = 12;
 
@@ -160,30 +164,40 @@ impl Emulator {
         let broken = |e: std::io::Error| absent(format!("cannot write to {}: {e}", folder.display()), "make room there, or set TMPDIR");
         fs::create_dir(&folder).map_err(broken)?;
         fs::write(folder.join("pushforward.cuh"), prelude).map_err(broken)?;
-        let launch = Source { name: "launch".into(), text: launch.into() };
-        let units: Vec<&Source> = sources.iter().chain([&launch]).collect();
-        for unit in &units {
-            fs::write(folder.join(format!("{}.cu", unit.name)), &unit.text).map_err(broken)?;
+        let launch = Source { name: LAUNCH.into(), text: launch.into() };
+        let files: Vec<&Source> = sources.iter().chain([&launch]).collect();
+        for file in &files {
+            fs::write(folder.join(format!("{}.cu", file.name)), &file.text).map_err(broken)?;
         }
-        let compile = |unit: &&Source| {
+        let units: Vec<(usize, &[&Source])> = files.chunks(TOGETHER).enumerate().collect();
+        let refused = |why: String| {
+            // Messages begin with the file that they are about.
+            let named = files.iter().find(|file| why.contains(&format!("{}.cu:", file.name)));
+            DeviceError::Compile { device: self.about(), kernel: named.map_or(LAUNCH, |file| &file.name).into(), why }
+        };
+        side_by_side(&units, |(number, files)| {
+            let include = |file: &&Source| format!("#define CUDA_EMU_UNIT \"{0}\"\n#include \"{0}.cu\"\n#undef CUDA_EMU_UNIT\n", file.name);
+            fs::write(folder.join(format!("unit{number}.cpp")), files.iter().map(include).collect::<String>()).map_err(broken)?;
             let mut command = compiler(&folder);
             command.args(KERNELS).args(if self.options.sanitize { SANITIZED } else { FAST });
-            command.arg(format!("-DCUDA_EMU_UNIT=\"{}\"", unit.name));
             // Messages name files as the plan does.
             command.arg(format!("-ffile-prefix-map={}=.", folder.display()));
-            command.args(["-c", "-x", "c++", &format!("{}.cu", unit.name), "-o", &format!("{}.o", unit.name)]);
-            succeed(&mut command).map_err(|why| DeviceError::Compile { device: self.about(), kernel: unit.name.clone(), why })
-        };
-        side_by_side(&units, compile)?;
+            command.args(["-c", &format!("unit{number}.cpp"), "-o", &format!("unit{number}.o")]);
+            succeed(&mut command).map_err(refused)
+        })?;
         let library = folder.join("plan.so");
         let mut link = linker(&folder, self.options);
         // A kernel's name is its own, whatever else the process has.
-        link.args(["-shared", "-Wl,-Bsymbolic", "-o"]).arg(&library).args(units.iter().map(|unit| format!("{}.o", unit.name)));
-        let compile_error = |why| DeviceError::Compile { device: COMPILER.into(), kernel: "launch".into(), why };
-        succeed(&mut link).map_err(compile_error)?;
-        match self.ask(Operation::Load, |to| text(to, path_bytes(&library))) {
+        link.args(["-shared", "-Wl,-Bsymbolic", "-o", "plan.so"]).args(units.iter().map(|(number, _)| format!("unit{number}.o")));
+        succeed(&mut link).map_err(refused)?;
+        let asked = self.ask(Operation::Load, |to| text(to, path_bytes(&library)));
+        if !self.options.sanitize {
+            // What is loaded stays loaded. A sanitizer looks for lines in the files; else they are in the way of the next thousand plans.
+            let _ = fs::remove_dir_all(&folder);
+        }
+        match asked {
             Ok(answer) => Ok(Library(answered_number(&answer))),
-            Err(Refusal::Said(why)) => Err(compile_error(why)),
+            Err(Refusal::Said(why)) => Err(DeviceError::Compile { device: self.about(), kernel: LAUNCH.into(), why }),
             Err(Refusal::Gone) => Err(self.lose("a library's start", None)),
         }
     }
