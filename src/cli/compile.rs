@@ -13,7 +13,7 @@ use pushforward_plan::kernel::Role;
 use serde_json::{Map, Value, json};
 
 use super::failure::{Failure, note};
-use super::flags::{Chosen, ModelFlags, StepFlags};
+use super::flags::{self, Chosen, ModelFlags, StepFlags};
 use super::out::{bytes, thousands};
 use super::package;
 use crate::run::write_folder;
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "cpu|cuda|wgsl", default_value = "cpu", value_parser = target)]
     target: Target,
     /// Of products of f32, for cuda: `tf32` rounds their factors to ten bits of fraction, for tensor cores [default: fp32]
-    #[arg(long, value_name = "fp32|tf32", value_parser = precision)]
+    #[arg(long, value_name = "fp32|tf32", value_parser = flags::precision)]
     precision: Option<Precision>,
     /// What the device can do, for wgsl: JSON with WebGPU's names of limits [default: what every device has]
     #[arg(long, value_name = "FILE")]
@@ -242,13 +242,5 @@ fn target(text: &str) -> Result<Target, String> {
         "wgsl" => Ok(Target::Gpu(Language::Wgsl)),
         "obj" => Err(format!("this version does not write `{text}` yet: there are cpu, cuda, wgsl")),
         _ => Err(format!("no target is called `{text}`: there are cpu, cuda, wgsl")),
-    }
-}
-
-fn precision(text: &str) -> Result<Precision, String> {
-    match text.to_lowercase().as_str() {
-        "fp32" => Ok(Precision::Fp32),
-        "tf32" => Ok(Precision::Tf32),
-        _ => Err(format!("no precision is called `{text}`: there are fp32, tf32")),
     }
 }

@@ -9,7 +9,7 @@ use pushforward_models::conform::{self, Backend, Cpu, Device, Eval};
 use pushforward_plan::device::Precision;
 
 use super::failure::{Failure, complain};
-use super::flags::SimplifyFlags;
+use super::flags::{self, SimplifyFlags};
 use super::out;
 
 #[derive(clap::Args)]
@@ -23,6 +23,9 @@ pub struct Args {
     /// What they compute in [default: f64 for eval, f32 for others]
     #[arg(long)]
     dtype: Option<Float>,
+    /// Of products of f32 on cuda-emu and cuda: tf32 judges losses, within TF32's own tolerance
+    #[arg(long, value_name = "fp32|tf32", default_value = "fp32", value_parser = flags::precision)]
+    precision: Precision,
     #[command(flatten)]
     simplify: SimplifyFlags,
 }
@@ -40,11 +43,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
         None if args.backend == "eval" => DType::F64,
         None => DType::F32,
     };
+    if args.precision == Precision::Tf32 && !args.backend.starts_with("cuda") {
+        return Err(Failure::usage(format!(
+            "`{}` has no tensor cores; hint: --precision tf32 goes with --backend cuda-emu or cuda",
+            args.backend
+        )));
+    }
     let backend: Box<dyn Backend> = match args.backend.as_str() {
         "eval" => Box::new(Eval { float }),
         "cpu" => Box::new(Cpu::new(float, 0).map_err(Failure::wrong)?),
         name => {
-            let (driver, target) = engine::driver(name, Precision::Fp32).ok_or_else(|| Failure::usage(unknown(name)))??;
+            let (driver, target) = engine::driver(name, args.precision).ok_or_else(|| Failure::usage(unknown(name)))??;
             Box::new(Device::new(name, float, driver, target))
         }
     };

@@ -341,3 +341,12 @@ mod tests {
         assert!(not_negative("1e39").is_err() && not_negative("inf").is_err() && not_negative("-1").is_err());
     }
 }
+
+/// Of products of f32 on a device.
+pub fn precision(text: &str) -> Result<Precision, String> {
+    match text.to_lowercase().as_str() {
+        "fp32" => Ok(Precision::Fp32),
+        "tf32" => Ok(Precision::Tf32),
+        _ => Err(format!("no precision is called `{text}`: there are fp32, tf32")),
+    }
+}

@@ -214,6 +214,8 @@ fn conform_counts_and_fails() {
     assert!(missing.out.contains("FAIL /nowhere: ") && missing.out.ends_with("11 passed, 1 failed\n"), "{}", missing.out);
     check_refused(run(&["conform"]), 2, &["<PATH>"], &["conform"]);
     check_refused(run(&["conform", &one, "--backend", "gpu"]), 2, &["no back end is called `gpu`", "eval, cpu"], &["conform"]);
+    let tf32 = ["conform", &one, "--backend", "cpu", "--precision", "tf32"];
+    check_refused(run(&tf32), 2, &["no tensor cores", "--backend cuda-emu"], &["conform"]);
     check_refused(run(&["conform", &one, "--dtype", "f16"]), 2, &["'--dtype <DTYPE>'", "f64, f32"], &["conform"]);
     for flags in [&["--rules", "exact"][..], &["--no-simplify"]] {
         assert!(succeeds(&[&["conform", &one], flags].concat()).ends_with("11 passed, 0 failed\n"), "{flags:?}");

@@ -9,7 +9,7 @@ use pushforward_gpu::session::{self, ProgramId, Session, States};
 use pushforward_ir::eval::{self, Inputs, Tensor};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Program};
-use pushforward_plan::device::Target;
+use pushforward_plan::device::{Precision, Target};
 use pushforward_plan::tensor::{Numbers, Slice, SliceMut};
 
 /// Runs programs once each.
@@ -18,6 +18,11 @@ pub trait Backend {
 
     /// What its programs compute in.
     fn float(&self) -> DType;
+
+    /// Of its products in f32.
+    fn precision(&self) -> Precision {
+        Precision::Fp32
+    }
 
     /// All outputs by name, each row-major in its declared order. `inputs` holds the program's inputs and parameters.
     fn run(&self, program: &Program, inputs: &Inputs) -> Result<BTreeMap<String, Vec<f64>>, String>;
@@ -113,6 +118,10 @@ impl Backend for Device {
 
     fn float(&self) -> DType {
         self.float
+    }
+
+    fn precision(&self) -> Precision {
+        self.target.precision
     }
 
     fn run(&self, program: &Program, inputs: &Inputs) -> Result<BTreeMap<String, Vec<f64>>, String> {

@@ -23,6 +23,14 @@ pub fn tolerance(float: DType, entry: &Entry, fixture: &Fixture, name: &str, exp
     }
 }
 
+/// The same where products round their factors to TF32, on a case whose longest product sums `inner` terms.
+pub fn tolerance_tf32(exact: f64, inner: usize, expected: &[f64]) -> f64 {
+    exact.max(TF32 * (inner as f64).sqrt() * max_abs(expected))
+}
+
+/// TF32 keeps ten bits of a fraction.
+const TF32: f64 = 1.0 / 1024.0;
+
 /// The algorithm of a gradient's name, with what stands before: `LG-BP` of `grad.LG-BP.block0.fc.w`, `cos.grad.LG-BP` of a contrastive one.
 fn algorithm_of(name: &str) -> Option<&str> {
     let start = if name.starts_with("grad.") { "grad.".len() } else { name.find(".grad.")? + ".grad.".len() };

@@ -36,19 +36,17 @@ const ENOUGH_BLOCKS: u64 = 128;
 impl Shape {
     fn of(p: &Product, precision: Precision) -> Shape {
         let (m, n) = (Product::size(&p.m) as u64, Product::size(&p.n) as u64);
-        let tensor = match (precision, p.dtype) {
-            (Precision::Tf32, ElementType::F32) => m >= 16 && n >= 16 && Product::size(&p.k) >= 8,
-            (Precision::Tf32 | Precision::Fp32, _) => false,
-        };
-        if tensor {
-            return Shape { m: 64, n: 64, k: 16, cores: Cores::Tensor };
+        let side = |size: u64, least: u64| size.next_power_of_two().clamp(least, 64);
+        match (precision, p.dtype) {
+            // Small products, too: who asks for TF32 gets it everywhere.
+            (Precision::Tf32, ElementType::F32) => return Shape { m: side(m, 32), n: side(n, 16), k: 16, cores: Cores::Tensor },
+            (Precision::Tf32 | Precision::Fp32, _) => {}
         }
-        let side = |size: u64| size.next_power_of_two().clamp(SIDE, 64);
         let blocks = |side: u64| m.div_ceil(side) * n.div_ceil(side) * Product::size(&p.batch) as u64;
         let large = m >= 128 && n >= 128 && blocks(128) >= ENOUGH_BLOCKS && p.dtype == ElementType::F32;
         match large {
             true => Shape { m: 128, n: 128, k: 8, cores: Cores::Simt },
-            false => Shape { m: side(m), n: side(n), k: 16, cores: Cores::Simt },
+            false => Shape { m: side(m, SIDE), n: side(n, SIDE), k: 16, cores: Cores::Simt },
         }
     }
 
