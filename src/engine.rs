@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pushforward_cpu::Pool;
-use pushforward_gpu::driver::{DeviceError, Driver};
+use pushforward_gpu::driver::{DeviceError, Driver, open};
 use pushforward_gpu::emu::{self, Emulator};
 use pushforward_gpu::session::Session;
-use pushforward_plan::device::{Precision, Target};
+use pushforward_plan::device::{Limits, Precision, Target};
 
 /// Where steps run. Clones share threads, or the device.
 #[derive(Clone)]
@@ -74,8 +74,8 @@ pub type Opened = Result<(Box<dyn Driver + Send>, Target), DeviceError>;
 pub fn driver(name: &str, precision: Precision) -> Option<Opened> {
     match name {
         "cuda-emu" => Some(emulator(precision)),
-        "wgsl" | "wgpu" => Some(webgpu()),
-        "cuda" => Some(cuda(precision)),
+        "wgsl" | "wgpu" => Some(open::wgsl().map(|driver| (driver, Target::webgpu(Limits::default())))),
+        "cuda" => Some(open::cuda().map(|driver| (driver, Target::cuda(precision)))),
         _ => None,
     }
 }
@@ -83,32 +83,4 @@ pub fn driver(name: &str, precision: Precision) -> Option<Opened> {
 fn emulator(precision: Precision) -> Opened {
     let driver = Emulator::new(emu::Options::from_environment())?;
     Ok((Box::new(driver), Target::cuda(precision)))
-}
-
-#[cfg(feature = "wgpu")]
-fn webgpu() -> Opened {
-    let driver = pushforward_gpu::driver::wgpu::Wgpu::open()?;
-    Ok((Box::new(driver), Target::webgpu(pushforward_plan::device::Limits::default())))
-}
-
-#[cfg(not(feature = "wgpu"))]
-fn webgpu() -> Opened {
-    Err(left_out("WGSL", "wgpu"))
-}
-
-#[cfg(feature = "cuda")]
-fn cuda(precision: Precision) -> Opened {
-    let driver = pushforward_gpu::driver::cuda::Cuda::open()?;
-    Ok((Box::new(driver), Target::cuda(precision)))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(_: Precision) -> Opened {
-    Err(left_out("CUDA", "cuda"))
-}
-
-#[cfg(not(all(feature = "wgpu", feature = "cuda")))]
-fn left_out(what: &'static str, feature: &str) -> DeviceError {
-    let why = "this build is without it".into();
-    DeviceError::Absent { what, why, hint: format!("build it in: `cargo run --release --features {feature} -- ..`") }
 }

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod open;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
