@@ -18,6 +18,8 @@ pub(crate) enum Piece {
     Integer,
     IsNan,
     Max,
+    /// A product with few digits.
+    Short,
     /// f32 to i32.
     ToInteger,
     ExpParts,
@@ -59,6 +61,7 @@ fn name(piece: Piece) -> &'static str {
         Piece::Integer => "pf_integer",
         Piece::IsNan => "pf_is_nan",
         Piece::Max => "pf_max",
+        Piece::Short => "pf_short",
         Piece::ToInteger => "pf_to_integer",
         Piece::ExpParts => "pf_exp_parts",
         Piece::Exp => "pf_exp",
@@ -73,10 +76,11 @@ fn name(piece: Piece) -> &'static str {
 
 fn needs(piece: Piece) -> &'static [Piece] {
     match piece {
-        Piece::Number | Piece::Integer | Piece::IsNan | Piece::ExpParts | Piece::Philox | Piece::Root => &[],
+        Piece::Number | Piece::Integer | Piece::IsNan | Piece::Short | Piece::Philox | Piece::Root => &[],
+        Piece::ExpParts => &[Piece::Short],
         Piece::Max | Piece::ToInteger => &[Piece::IsNan],
         Piece::Exp | Piece::Tanh | Piece::Erf => &[Piece::ExpParts],
-        Piece::Log => &[Piece::Number],
+        Piece::Log => &[Piece::Number, Piece::Short],
         Piece::Normal => &[Piece::Philox, Piece::Root],
     }
 }
@@ -87,6 +91,7 @@ fn text(piece: Piece) -> String {
         Piece::Integer => INTEGER.into(),
         Piece::IsNan => IS_NAN.into(),
         Piece::Max => MAX.into(),
+        Piece::Short => SHORT.into(),
         Piece::ToInteger => TO_INTEGER.into(),
         Piece::ExpParts => exp_parts(),
         Piece::Exp => exp(),
@@ -124,6 +129,15 @@ fn pf_max(x: f32, y: f32) -> f32 {
 }
 ";
 
+/// Compilers may make `n * (high + low)` of `n * high + n * low`, whose point is that `n * high` is exact. A mask of bits that are zero anyway keeps
+/// them from it.
+const SHORT: &str = "\
+// A product that has few digits, kept apart from what it is added to.
+fn pf_short(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) & 0xffffff00u);
+}
+";
+
 const TO_INTEGER: &str = "\
 // Cut towards zero, held inside i32; NaN gives 0.
 fn pf_to_integer(x: f32) -> i32 {
@@ -155,7 +169,7 @@ struct PfExp {{
 // exp x = p * 2^n, n the integer nearest to x / ln 2; of numbers of which n fits i32.
 fn pf_exp_parts(x: f32) -> PfExp {{
     let n = round(x * {log2_e});
-    let r = fma(n, {low}, fma(n, {high}, x));
+    let r = fma(n, {low}, pf_short(n * {high}) + x);
     let p = {p};
     return PfExp(fma(p, r * r, r) + 1.0f, i32(n));
 }}
@@ -212,7 +226,7 @@ fn pf_log(x: f32) -> f32 {{
     let z = f * f;
     let p = {p};
     let y = fma(-0.5f, z, fma(p, z * f, e * {low}));
-    return fma(e, {high}, f + y);
+    return pf_short(e * {high}) + (f + y);
 }}
 "
     )
@@ -315,46 +329,72 @@ fn pf_root(x: f32) -> f32 {
 }
 ";
 
+/// The bits are the CPU's only if every product is rounded before it is added to something, and nothing is multiplied out. No word of WGSL says so;
+/// an exclusive or with a zero that no compiler knows to be one does.
 fn normal() -> String {
-    let p = plain(&LN_POLY, "f");
-    let (sin, cos) = (plain(&SIN_POLY, "z"), plain(&COS_POLY, "z"));
+    let ln = rounded(&LN_POLY, "f");
+    let (sin, cos) = (rounded(&SIN_POLY, "z"), rounded(&COS_POLY, "z"));
     let [high, low] = LN_2.map(number);
     let radians = number(RADIANS);
     format!(
         "\
+// Zero: 3 divides (k - 1) k (k + 1). To a compiler it is a number like any other.
+fn pf_zero(seed: u32) -> u32 {{
+    let k = seed & 0xffu;
+    return (k * k * k - k) % 3u;
+}}
+
+// x, for a `zero` of zero: a product that is rounded for itself.
+fn pf_rounded(x: f32, zero: u32) -> f32 {{
+    return bitcast<f32>(bitcast<u32>(x) ^ zero);
+}}
+
 // ln(((bits >> 8) + 1) / 2^24)
-fn pf_ln_unit(bits: u32) -> f32 {{
+fn pf_ln_unit(bits: u32, zero: u32) -> f32 {{
     let m = bitcast<u32>(f32((bits >> 8u) + 1u));
     let shift = (m - {SQRT_HALF_BITS:#x}u) >> 23u;
     let f = bitcast<f32>(m - (shift << 23u)) - 1.0f;
     let e = f32(i32(shift) - 24i);
-    let z = f * f;
-    let p = {p};
-    let y = p * f * z + e * {low} - 0.5f * z;
-    return f + y + e * {high};
+    let z = pf_rounded(f * f, zero);
+{ln}    var y = pf_rounded(pf_rounded(p * f, zero) * z, zero);
+    y = y + pf_rounded(e * {low}, zero);
+    y = y - pf_rounded(0.5f * z, zero);
+    return pf_rounded(f + y, zero) + pf_rounded(e * {high}, zero);
 }}
 
 // The sine of 2 pi u, u = (bits >> 8) / 2^24, `turns` quarter turns on.
-fn pf_sin_turn(bits: u32, turns: u32) -> f32 {{
+fn pf_sin_turn(bits: u32, turns: u32, zero: u32) -> f32 {{
     let k = bits >> 8u;
     let nearest = (k + 0x200000u) >> 22u;
-    let x = f32(i32(k) - i32(nearest << 22u)) * {radians};
-    let z = x * x;
-    let s = {sin} * z * x + x;
-    let c = {cos} * z * z - 0.5f * z + 1.0f;
     let quarter = nearest + turns;
-    return bitcast<f32>(bitcast<u32>(select(s, c, (quarter & 1u) != 0u)) ^ ((quarter & 2u) << 30u));
+    let x = pf_rounded(f32(i32(k) - i32(nearest << 22u)) * {radians}, zero);
+    let z = pf_rounded(x * x, zero);
+    var y = 0.0f;
+    if ((quarter & 1u) == 0u) {{
+{sin}        y = pf_rounded(pf_rounded(p * z, zero) * x, zero) + x;
+    }} else {{
+{cos}        y = pf_rounded(pf_rounded(p * z, zero) * z, zero) - pf_rounded(0.5f * z, zero);
+        y = pf_rounded(y, zero) + 1.0f;
+    }}
+    return bitcast<f32>(bitcast<u32>(y) ^ ((quarter & 2u) << 30u));
 }}
 
 // A standard normal number: a function of where it stands. Even elements of a pair are cosines.
 fn pf_normal(seed: u32, domain: u32, stream: u32, direction: u32, step: u32, element: u32) -> f32 {{
     let bits = pf_philox(vec4<u32>(element >> 2u, stream, direction << 8u, step), vec2<u32>(seed, domain));
     let pair = select(bits.xy, bits.zw, vec2<bool>((element & 2u) != 0u));
-    let r = pf_root(-2.0f * pf_ln_unit(pair.x));
-    return r * pf_sin_turn(pair.y, (element & 1u) ^ 1u);
+    let zero = pf_zero(seed);
+    let r = pf_root(-2.0f * pf_ln_unit(pair.x, zero));
+    return r * pf_sin_turn(pair.y, (element & 1u) ^ 1u, zero);
 }}
-"
+",
+        sin = indented(&sin),
+        cos = indented(&cos),
     )
+}
+
+fn indented(lines: &str) -> String {
+    lines.lines().map(|line| format!("    {line}\n")).collect()
 }
 
 /// Horner's rule, the highest power first.
@@ -363,10 +403,11 @@ fn fused(coefficients: &[f32], x: &str) -> String {
     rest.iter().fold(number(*first), |p, &c| format!("fma({p}, {x}, {})", number(c)))
 }
 
-/// The same with a rounding after each step.
-fn plain(coefficients: &[f32], x: &str) -> String {
+/// The same with a rounding after each step, as lines that leave it in `p`.
+fn rounded(coefficients: &[f32], x: &str) -> String {
     let (first, rest) = coefficients.split_first().expect("a polynomial has coefficients");
-    rest.iter().fold(number(*first), |p, &c| format!("({p} * {x} + {})", number(c)))
+    let steps = rest.iter().map(|&c| format!("    p = pf_rounded(p * {x}, zero) + {};\n", number(c)));
+    format!("    var p = {};\n", number(*first)) + &steps.collect::<String>()
 }
 
 fn number(x: f32) -> String {

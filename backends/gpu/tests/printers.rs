@@ -1,6 +1,8 @@
 //! What the printers make of small kernels built by hand: every statement, every expression, every primitive on every dtype, in both languages.
 //! WGSL is held to naga's validator here; what the texts compute is tested where they run.
 
+#[path = "support/hand.rs"]
+mod hand;
 mod support;
 
 use std::collections::BTreeSet;
@@ -9,43 +11,9 @@ use pushforward_gpu::emit::kernels;
 use pushforward_gpu::source::Language;
 use pushforward_plan::device::kernel::*;
 use pushforward_plan::kernel::ElementType::{Bool, F32, F64, I32};
-use pushforward_plan::kernel::{Access, ElementType, Prim, Reduction};
+use pushforward_plan::kernel::{Access, Prim, Reduction};
 
-/// A plan of one kernel whose arguments are buffers of the same names.
-fn plan(args: &[(&str, ElementType, Access)], shared: &[(ElementType, usize)], body: Vec<Stmt>) -> DevicePlan {
-    let buffer = |(i, &(name, dtype, access)): (usize, &(&str, ElementType, Access))| DeviceBuffer {
-        name: name.into(),
-        dtype,
-        dims: vec![("N".into(), 64)],
-        role: if access == Access::Read { DeviceRole::Input(i) } else { DeviceRole::Output(i) },
-        live: (0, 0),
-    };
-    DevicePlan {
-        name: "small".into(),
-        scalars: vec![
-            Scalar { name: "seed".into(), dtype: I32, input: 0 },
-            Scalar { name: "step".into(), dtype: I32, input: 1 },
-            Scalar { name: "lr".into(), dtype: F32, input: 2 },
-            Scalar { name: "loop".into(), dtype: Bool, input: 3 },
-        ],
-        buffers: args.iter().enumerate().map(buffer).collect(),
-        slots: Vec::new(),
-        kernels: vec![DeviceKernel {
-            name: "kernel".into(),
-            about: "made by hand".into(),
-            args: args.iter().map(|&(name, dtype, access)| DeviceArg { name: name.into(), dtype, access }).collect(),
-            scalars: vec![0, 1, 2, 3],
-            streams: 1,
-            grid: (2, 1),
-            block: 32,
-            shared: shared.iter().map(|&(dtype, len)| Shared { dtype, len }).collect(),
-            wide: false,
-            work: Work::default(),
-            body,
-        }],
-        launches: vec![DeviceLaunch { kernel: 0, args: (0..args.len()).collect(), streams: vec![7] }],
-    }
-}
+use hand::*;
 
 fn text(plan: &DevicePlan, language: Language) -> String {
     let mut sources = kernels(plan, language).unwrap_or_else(|e| panic!("{e}"));
@@ -55,23 +23,6 @@ fn text(plan: &DevicePlan, language: Language) -> String {
         support::validate_wgsl(&source.text).unwrap_or_else(|e| panic!("{e}\n{}", source.text));
     }
     source.text
-}
-
-fn boxed(e: Expr) -> Box<Expr> {
-    Box::new(e)
-}
-
-fn index(op: IndexOp, x: Expr, y: Expr) -> Expr {
-    Expr::Index(op, boxed(x), boxed(y))
-}
-
-fn float(x: f64) -> Expr {
-    Expr::Number(x, F32)
-}
-
-/// `block * 32 + thread`.
-fn place() -> Expr {
-    index(IndexOp::Add, index(IndexOp::Mul, Expr::Block, Expr::Int(32)), Expr::Thread)
 }
 
 #[test]
@@ -161,46 +112,6 @@ fn expressions_plan() -> DevicePlan {
     let mut plan = plan(&[("x", F32, Access::Read), ("y", F32, Access::Write)], &[], body);
     plan.kernels[0].grid = (4, 3);
     plan
-}
-
-/// Primitives with the dtypes that they take, and of what they give.
-fn signatures() -> Vec<(Prim, ElementType, ElementType, usize)> {
-    let (numbers, floats, all) = ([F32, F64, I32], [F32, F64], [F32, F64, I32, Bool]);
-    let mut list = Vec::new();
-    for prim in [Prim::Add, Prim::Sub, Prim::Mul] {
-        list.extend(numbers.map(|d| (prim, d, d, 2)));
-    }
-    list.extend(numbers.map(|d| (Prim::Neg, d, d, 1)));
-    list.extend(floats.map(|d| (Prim::Div, d, d, 2)));
-    for prim in [Prim::Exp, Prim::Log, Prim::Tanh, Prim::Erf, Prim::Sqrt, Prim::Rsqrt, Prim::Relu] {
-        list.extend(floats.map(|d| (prim, d, d, 1)));
-    }
-    for prim in [Prim::Lt, Prim::Le, Prim::Gt, Prim::Ge, Prim::Eq, Prim::Ne] {
-        list.extend(all.map(|d| (prim, d, Bool, 2)));
-    }
-    list.extend([(Prim::And, Bool, Bool, 2), (Prim::Or, Bool, Bool, 2), (Prim::Not, Bool, Bool, 1)]);
-    list.extend(all.map(|d| (Prim::Select, d, d, 3)));
-    for from in all {
-        list.extend(all.map(|to| (Prim::Cast, from, to, 1)));
-    }
-    list
-}
-
-/// Each primitive on each dtype, stored by a kernel of its own; `number` makes its operands.
-fn primitives(number: fn(usize, ElementType) -> Expr) -> Vec<(String, DevicePlan)> {
-    let one = |(prim, from, to, arity): (Prim, ElementType, ElementType, usize)| {
-        let operand = |i: usize| match (prim, i) {
-            (Prim::Select, 0) => number(3, Bool),
-            (_, i) => number(i, from),
-        };
-        let value = Expr::Prim(prim, from, to, (0..arity).map(operand).collect());
-        // Arguments 0 to 3 are read, the last is written.
-        let args = [("x", from, Access::Read), ("y", from, Access::Read), ("z", from, Access::Read)];
-        let more = [("when", Bool, Access::Read), ("result", to, Access::Write)];
-        let args: Vec<_> = args.into_iter().chain(more).collect();
-        (format!("{prim:?} {from:?} {to:?}"), plan(&args, &[], vec![Stmt::Store(4, Expr::Thread, value)]))
-    };
-    signatures().into_iter().map(one).collect()
 }
 
 #[test]
