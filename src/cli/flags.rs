@@ -312,6 +312,15 @@ pub fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Of products of f32 on a device.
+pub fn precision(text: &str) -> Result<Precision, String> {
+    match text.to_lowercase().as_str() {
+        "fp32" => Ok(Precision::Fp32),
+        "tf32" => Ok(Precision::Tf32),
+        _ => Err(format!("no precision is called `{text}`: there are fp32, tf32")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,14 +348,5 @@ mod tests {
         assert!(seed("4294967296").is_err() && seed("1.5").is_err() && seed("").is_err());
         assert!(momentum("1").is_err() && momentum("nan").is_err());
         assert!(not_negative("1e39").is_err() && not_negative("inf").is_err() && not_negative("-1").is_err());
-    }
-}
-
-/// Of products of f32 on a device.
-pub fn precision(text: &str) -> Result<Precision, String> {
-    match text.to_lowercase().as_str() {
-        "fp32" => Ok(Precision::Fp32),
-        "tf32" => Ok(Precision::Tf32),
-        _ => Err(format!("no precision is called `{text}`: there are fp32, tf32")),
     }
 }

@@ -199,7 +199,10 @@ impl<'a, D: Dialect> Walk<'a, D> {
 
     fn statement(&mut self, stmt: &Stmt) -> Result<(), Lack> {
         let text = match stmt {
-            Stmt::Comment(text) => return Ok(comment(text).iter().for_each(|text| self.line(text))),
+            Stmt::Comment(text) => {
+                comment(text).iter().for_each(|text| self.line(text));
+                return Ok(());
+            }
             Stmt::Let(v, ty, value) => {
                 let value = self.expr(value)?;
                 self.dialect.declare(&var(*v), *ty, &value.text, false)?

@@ -496,7 +496,7 @@ impl Memory<'_> {
         let program = &self.prepared.program;
         let (x, other) = (program.args(product)[i], program.args(product)[1 - i]);
         let Some(Choice::Again { ops, .. }) = &self.choice[x.0 as usize] else { return true };
-        let columns = program.axes.count(program.axes_of(other) & program.axes_of(product) - program.axes_of(x));
+        let columns = program.axes.count(program.axes_of(other) & (program.axes_of(product) - program.axes_of(x)));
         let (slow, draws) = self.costly(x);
         let loads = columns.div_ceil(TILE);
         !slow && (draws == 0 || loads <= MOST_DRAWN) && ops.saturating_sub(draws * DRAWING) <= MOST_LOADING
