@@ -31,6 +31,7 @@ mod needless;
 mod random_models;
 mod reach;
 mod rules;
+mod shapes;
 mod snapshots;
 mod support;
 mod unbiased;

@@ -4,8 +4,6 @@
 //!
 //! It knows no language and no program. Read [`run`], then [`Block::stmt`].
 
-use std::collections::HashMap;
-
 use super::kernel::*;
 use crate::kernel::{Access, ElementType, Prim, Reduction};
 use pushforward_ir::philox;
@@ -121,6 +119,31 @@ struct Shared {
     touched: Vec<Touched>,
 }
 
+/// A table by the numbers of variables, which are dense.
+struct ByVar<T>(Vec<Option<T>>);
+
+impl<T> ByVar<T> {
+    fn insert(&mut self, var: Var, value: T) {
+        let at = var as usize;
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at] = Some(value);
+    }
+
+    fn get(&self, var: Var) -> Result<&T, String> {
+        self.0.get(var as usize).and_then(Option::as_ref).ok_or_else(|| undeclared(var))
+    }
+
+    fn get_mut(&mut self, var: Var) -> Result<&mut T, String> {
+        self.0.get_mut(var as usize).and_then(Option::as_mut).ok_or_else(|| undeclared(var))
+    }
+}
+
+fn undeclared(var: Var) -> String {
+    format!("v{var} is not declared")
+}
+
 struct Block<'a> {
     kernel: &'a DeviceKernel,
     number: u64,
@@ -129,9 +152,9 @@ struct Block<'a> {
     args: &'a mut [Tensor],
     shared: Vec<Shared>,
     /// By thread.
-    vars: HashMap<Var, Vec<f64>>,
-    types: HashMap<Var, VarType>,
-    arrays: HashMap<Var, (ElementType, Vec<Vec<f64>>)>,
+    vars: ByVar<Vec<f64>>,
+    types: ByVar<VarType>,
+    arrays: ByVar<(ElementType, Vec<Vec<f64>>)>,
     active: Vec<bool>,
     /// How often all threads have met.
     epoch: u64,
@@ -147,9 +170,9 @@ impl<'a> Block<'a> {
             streams,
             args,
             shared: kernel.shared.iter().map(shared).collect(),
-            vars: HashMap::new(),
-            types: HashMap::new(),
-            arrays: HashMap::new(),
+            vars: ByVar(Vec::new()),
+            types: ByVar(Vec::new()),
+            arrays: ByVar(Vec::new()),
             active: vec![true; kernel.block as usize],
             epoch: 0,
         }
@@ -173,7 +196,7 @@ impl<'a> Block<'a> {
             Stmt::Comment(_) => {}
             Stmt::Let(var, ty, value) | Stmt::Var(var, ty, value) => {
                 self.types.insert(*var, *ty);
-                self.vars.entry(*var).or_insert_with(|| vec![f64::NAN; self.active.len()]);
+                self.vars.insert(*var, vec![f64::NAN; self.active.len()]);
                 self.set(*var, value)?;
             }
             Stmt::Array(var, dtype, len) => {
@@ -184,16 +207,16 @@ impl<'a> Block<'a> {
             Stmt::SetElement(array, at, value) => {
                 for t in self.threads() {
                     let (at, value) = (self.place(at, t)?, self.expr(value, t)?);
-                    let (dtype, numbers) = self.arrays.get_mut(array).ok_or(format!("array v{array} is not declared"))?;
+                    let (dtype, numbers) = self.arrays.get_mut(*array)?;
                     let dtype = *dtype;
-                    *numbers[t].get_mut(at).ok_or(format!("element {at} of array v{array}"))? = round(value, dtype);
+                    *numbers[t].get_mut(at).ok_or_else(|| format!("element {at} of array v{array}"))? = round(value, dtype);
                 }
             }
             Stmt::SetShared(id, at, value) => {
                 for t in self.threads() {
                     let (at, value) = (self.place(at, t)?, self.expr(value, t)?);
                     let shared = &mut self.shared[*id];
-                    let touched = shared.touched.get_mut(at).ok_or(format!("element {at} of shared memory {id}"))?;
+                    let touched = shared.touched.get_mut(at).ok_or_else(|| format!("element {at} of shared memory {id}"))?;
                     touched.write(Moment { block: self.number, thread: t, epoch: self.epoch })?;
                     shared.numbers[at] = Some(value);
                 }
@@ -206,7 +229,7 @@ impl<'a> Block<'a> {
                     if tensor.access == Access::Read {
                         return Err(format!("`{}` is only read, and stored", tensor.name));
                     }
-                    let touched = tensor.touched.get_mut(at).ok_or(format!("stores element {at} of `{}`", tensor.name))?;
+                    let touched = tensor.touched.get_mut(at).ok_or_else(|| format!("stores element {at} of `{}`", tensor.name))?;
                     touched.write(now).map_err(|e| format!("`{}`: {e}", tensor.name))?;
                     tensor.numbers[at] = round(value, self.kernel.args[*arg].dtype);
                 }
@@ -229,7 +252,7 @@ impl<'a> Block<'a> {
             Stmt::Barrier => self.barrier()?,
             Stmt::Combine { var, dtype, reduction, width, shared: _ } => {
                 self.meet("a combination")?;
-                let mut numbers = self.vars[var].clone();
+                let mut numbers = self.vars.get(*var)?.clone();
                 let mut distance = *width as usize / 2;
                 while distance > 0 {
                     let other = |t: usize| numbers[t ^ distance];
@@ -259,18 +282,19 @@ impl<'a> Block<'a> {
 
     fn mma(&mut self, acc: (Var, u64), a: (Var, u64), b: (Var, u64)) -> Result<(), String> {
         for warp in 0..self.active.len() / 32 {
-            let fetch = |from: (Var, u64), lane: usize, i: usize| self.arrays[&from.0].1[warp * 32 + lane][from.1 as usize + i];
-            let left = |row: usize, k: usize| fetch(a, row % 8 * 4 + k % 4, row / 8 + k / 4 * 2);
-            let right = |k: usize, column: usize| fetch(b, column * 4 + k % 4, k / 4);
+            let (sums_before, x, y) = (&self.arrays.get(acc.0)?.1, &self.arrays.get(a.0)?.1, &self.arrays.get(b.0)?.1);
+            let fetch = |from: &[Vec<f64>], first: u64, lane: usize, i: usize| from[warp * 32 + lane][first as usize + i];
+            let left = |row: usize, k: usize| fetch(x, a.1, row % 8 * 4 + k % 4, row / 8 + k / 4 * 2);
+            let right = |k: usize, column: usize| fetch(y, b.1, column * 4 + k % 4, k / 4);
             let mut sums = Vec::new();
             for lane in 0..32 {
                 for i in 0..4 {
                     let (row, column) = (lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2);
-                    let sum = (0..8).fold(fetch(acc, lane, i), |s, k| s + left(row, k) * right(k, column));
+                    let sum = (0..8).fold(fetch(sums_before, acc.1, lane, i), |s, k| s + left(row, k) * right(k, column));
                     sums.push((warp * 32 + lane, acc.1 as usize + i, round(sum, ElementType::F32)));
                 }
             }
-            let (_, numbers) = self.arrays.get_mut(&acc.0).ok_or("sums of a tensor core are not declared")?;
+            let (_, numbers) = self.arrays.get_mut(acc.0)?;
             sums.into_iter().for_each(|(thread, at, sum)| numbers[thread][at] = sum);
         }
         Ok(())
@@ -279,11 +303,11 @@ impl<'a> Block<'a> {
     fn set(&mut self, var: Var, value: &Expr) -> Result<(), String> {
         for t in self.threads() {
             let value = self.expr(value, t)?;
-            let value = match self.types[&var] {
+            let value = match *self.types.get(var)? {
                 VarType::Index => value,
                 VarType::Element(dtype) => round(value, dtype),
             };
-            self.vars.get_mut(&var).ok_or(format!("v{var} is not declared"))?[t] = value;
+            self.vars.get_mut(var)?[t] = value;
         }
         Ok(())
     }
@@ -296,24 +320,24 @@ impl<'a> Block<'a> {
         Ok(match expr {
             Expr::Int(x) => *x as f64,
             Expr::Number(x, dtype) => round(*x, *dtype),
-            Expr::Var(var) => self.vars.get(var).ok_or(format!("v{var} is not declared"))?[t],
+            Expr::Var(var) => self.vars.get(*var)?[t],
             Expr::Element(array, at) => {
                 let at = self.place(at, t)?;
-                let numbers = &self.arrays.get(array).ok_or(format!("array v{array} is not declared"))?.1[t];
-                *numbers.get(at).ok_or(format!("element {at} of array v{array}"))?
+                let numbers = &self.arrays.get(*array)?.1[t];
+                *numbers.get(at).ok_or_else(|| format!("element {at} of array v{array}"))?
             }
             Expr::Shared(id, at) => {
                 let at = self.place(at, t)?;
                 let now = Moment { block: self.number, thread: t, epoch: self.epoch };
                 let shared = &mut self.shared[*id];
-                shared.touched.get_mut(at).ok_or(format!("element {at} of shared memory {id}"))?.read(now)?;
-                shared.numbers[at].ok_or(format!("element {at} of shared memory {id} is read before it is written"))?
+                shared.touched.get_mut(at).ok_or_else(|| format!("element {at} of shared memory {id}"))?.read(now)?;
+                shared.numbers[at].ok_or_else(|| format!("element {at} of shared memory {id} is read before it is written"))?
             }
             Expr::Load(arg, at) => {
                 let at = self.place(at, t)?;
                 let now = Moment { block: self.number, thread: t, epoch: self.epoch };
                 let tensor = &mut self.args[*arg];
-                let touched = tensor.touched.get_mut(at).ok_or(format!("loads element {at} of `{}`", tensor.name))?;
+                let touched = tensor.touched.get_mut(at).ok_or_else(|| format!("loads element {at} of `{}`", tensor.name))?;
                 touched.read(now).map_err(|e| format!("`{}`: {e}", tensor.name))?;
                 tensor.numbers[at]
             }
