@@ -451,8 +451,8 @@ fn the_command_says_it_in_its_last_lines_and_its_exit_code() {
     ends(&[&path("step_contrastive.safetensors")], 1, "not covered: 64\n0 passed, 0 failed\n");
     let err = ends(&[&path("xent.safetensors"), &path("nowhere")], 1, "not covered: 0\n11 passed, 1 failed\n");
     assert!(err.starts_with("error: ") && err.contains("nowhere` does not exist") && err.contains("hint: "), "{err}");
-    let err = ends(&[&path("xent.safetensors"), "--backend", "wgsl"], 2, "");
-    assert!(err.contains("no back end `wgsl` yet"), "{err}");
+    let err = ends(&[&path("xent.safetensors"), "--backend", "gpu"], 2, "");
+    assert!(err.contains("no back end is called `gpu`: there are eval, cpu, cuda-emu, wgsl, cuda"), "{err}");
     ends(&[], 2, "");
 
     let set = Set::of(&["xent"]);
