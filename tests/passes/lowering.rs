@@ -77,7 +77,7 @@ fn updates_see_the_old_numbers() {
 
 /// What the programs of a test had in common.
 #[derive(Default)]
-struct Tally {
+pub struct Tally {
     compared: usize,
     /// Rounding changes them wholly.
     edges: usize,
@@ -87,7 +87,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn plus(mut self, other: Tally) -> Tally {
+    pub fn plus(mut self, other: Tally) -> Tally {
         self.ops.extend(other.ops);
         Tally {
             compared: self.compared + other.compared,
@@ -98,7 +98,7 @@ impl Tally {
     }
 
     /// Enough was compared to mean something.
-    fn assert_telling(&self) {
+    pub fn assert_telling(&self) {
         assert!(self.compared > 200, "{} results compared", self.compared);
         let Tally { compared, edges, infinite, .. } = *self;
         assert!(edges * 20 < compared && infinite * 3 < compared, "{compared} compared, {edges} on an edge, {infinite} infinite");
@@ -108,21 +108,41 @@ impl Tally {
 }
 
 fn check(seed: u64, floats: &[DType]) -> Tally {
+    let (program, inputs) = case(seed, floats);
+    let sliced = on_cpu(&program, &inputs, true, 1);
+    if seed.is_multiple_of(4) {
+        let threads = on_cpu(&program, &inputs, true, 3);
+        for (name, one) in &sliced {
+            assert!(one.same_bits(&threads[name]), "program {seed}: {name} has other bits on three threads\n{}", program.to_text());
+        }
+    }
+    let mut ways = vec![
+        ("slices", sliced),
+        ("no slices", on_cpu(&program, &inputs, false, 1)),
+        ("CUDA's limits", on_threads(&program, &inputs, &Target::cuda(Precision::Fp32))),
+    ];
+    if !program.values().any(|v| program.ty(v).dtype == DType::F64) {
+        ways.push(("WebGPU's limits", on_threads(&program, &inputs, &Target::webgpu(Limits::default()))));
+    }
+    compare(seed, &program, &inputs, &ways)
+}
+
+/// A generated program, and numbers for it.
+pub fn case(seed: u64, floats: &[DType]) -> (Program, Inputs) {
     let mut random = Random::new(seed);
     let program = generated(&mut random, floats);
     let faults = pushforward_ir::verify::verify(&program);
     assert!(faults.is_empty(), "{faults:?}\n{}", program.to_text());
     let inputs = tensors(&program, &mut random);
+    (program, inputs)
+}
 
-    let expected = evaluated(&program, &inputs);
-    let exact = evaluated(&rough(&program), &widened_inputs(&inputs));
+/// Whatever ran the program has the evaluator's results.
+pub fn compare(seed: u64, program: &Program, inputs: &Inputs, ways: &[(&str, HashMap<String, Tensor>)]) -> Tally {
+    let expected = evaluated(program, inputs);
+    let exact = evaluated(&rough(program), &widened_inputs(inputs));
     let mut tally = Tally { ops: program.values().map(|v| program.op(v).name()).collect(), ..Tally::default() };
-    let sliced = on_cpu(&program, &inputs, true, 1);
-    let whole = on_cpu(&program, &inputs, false, 1);
-    let cuda = on_threads(&program, &inputs, &Target::cuda(Precision::Fp32));
-    let has_f64 = program.values().any(|v| program.ty(v).dtype == DType::F64);
-    let webgpu = (!has_f64).then(|| on_threads(&program, &inputs, &Target::webgpu(Limits::default())));
-    let infinite = unordered(&program, &inputs);
+    let infinite = unordered(program, inputs);
     for out in &program.outputs {
         let (name, expected) = (&out.port.name, &expected[&out.port.name]);
         let noise = noise(expected, &exact[name]);
@@ -137,20 +157,12 @@ fn check(seed: u64, floats: &[DType]) -> Tally {
         tally.compared += 1;
         let epsilon = if expected.dtype == DType::F64 { f64::EPSILON } else { f32::EPSILON.into() };
         let (relative, absolute) = (16.0 * epsilon, 20.0 * noise + 1e-30);
-        let ways =
-            [("slices", Some(&sliced)), ("no slices", Some(&whole)), ("CUDA's limits", Some(&cuda)), ("WebGPU's limits", webgpu.as_ref())];
-        for (how, got) in ways.into_iter().filter_map(|(how, got)| Some((how, got?))) {
+        for (how, got) in ways {
             if !got.get(name).is_some_and(|t| t.close(expected, relative, absolute)) {
                 let what = format!("program {seed}, {how}, noise {noise:e}\n{}", program.to_text());
                 let one = |t: &Tensor| HashMap::from([(name.clone(), t.clone())]);
                 assert_near(&what, got, &one(expected), relative, absolute);
             }
-        }
-    }
-    if seed.is_multiple_of(4) {
-        let threads = on_cpu(&program, &inputs, true, 3);
-        for (name, one) in &sliced {
-            assert!(one.same_bits(&threads[name]), "program {seed}: {name} has other bits on three threads\n{}", program.to_text());
         }
     }
     tally

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use pushforward_cpu::{Executable, Options as CpuOptions, State};
+use pushforward_gpu::driver::DeviceError;
+use pushforward_gpu::session::{self, Session, States};
 use pushforward_ir::eval::{self, Inputs, Tensor};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, parse};
@@ -157,6 +159,41 @@ pub fn on_threads(program: &Program, inputs: &Inputs, target: &Target) -> HashMa
         (port.name.clone(), Tensor::new(port.dtype, port.order.clone(), program.shape(port), memory.buffers[b].clone()))
     });
     outputs.collect()
+}
+
+/// The same, on a device.
+pub fn on_device(program: &Program, inputs: &Inputs, session: &mut Session, target: &Target) -> HashMap<String, Tensor> {
+    let plan = device::lower(program, target).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));
+    let mut made = session::room(&plan);
+    let mut run = || -> Result<HashMap<String, Tensor>, DeviceError> {
+        let loaded = session.load(plan.clone())?;
+        let mut states = States::default();
+        session.add_states(loaded, &mut states)?;
+        for param in &program.params {
+            session.write_state(&states, &param.port.name, numbers(&inputs[&param.port.name]).slice())?;
+        }
+        let given: Vec<Numbers> = program.inputs.iter().map(|p| numbers(&inputs[&p.name])).collect();
+        let given: Vec<Slice> = given.iter().map(Numbers::slice).collect();
+        session.run(loaded, &states, &given, &mut made.iter_mut().map(|(_, x)| x.slice_mut()).collect::<Vec<_>>())?;
+        let mut results = HashMap::new();
+        for out in &program.outputs {
+            let port = &out.port;
+            let data = match made.iter().find(|(name, _)| *name == port.name) {
+                Some((_, x)) => x.slice().to_f64(),
+                None => {
+                    let len = program.shape(port).iter().product();
+                    let mut x = Numbers::zeros(port.dtype.into(), len);
+                    session.read_state(&states, &port.name, &mut x.slice_mut())?;
+                    x.slice().to_f64()
+                }
+            };
+            results.insert(port.name.clone(), Tensor::new(port.dtype, port.order.clone(), program.shape(port), data));
+        }
+        session.unload(loaded);
+        session.free_states(&mut states);
+        Ok(results)
+    };
+    run().unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()))
 }
 
 /// A tensor's elements in its dtype.

@@ -18,6 +18,7 @@
 #include <memory>
 #include <vector>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,8 @@ extern "C" void __asan_on_error() {
 #endif
 
 int main() {
+    // An interrupt goes to all of a terminal's processes. Whoever asked for the device may still want what is on it, and ends it by ending the input.
+    for (int interrupt : {SIGINT, SIGTERM, SIGHUP}) signal(interrupt, SIG_IGN);
     // What kernels or libraries print must not become an answer.
     answers = fdopen(dup(1), "wb");
     dup2(2, 1);

@@ -1,0 +1,50 @@
+//! Generated programs on a device that is there without a GPU: what the evaluator computes, the CPU computes, and so does CUDA C++ on an emulator,
+//! under AddressSanitizer and with the last thread first, where nothing may be found. The programs and the tolerance are those of `lowering.rs`.
+
+use pushforward_gpu::driver::{DeviceError, Driver};
+use pushforward_gpu::emu::{Emulator, Options};
+use pushforward_gpu::session::Session;
+use pushforward_ir::DType;
+use pushforward_plan::device::{Precision, Target};
+
+use crate::lowering::{Tally, case, compare};
+use crate::support::{on_cpu, on_device};
+
+const PROGRAMS: u64 = 40;
+
+#[test]
+fn random_programs_in_f64_on_cuda_emu_last_thread_first_under_the_sanitizer() {
+    let open = || emulator(Options { sanitize: true, reversed: true, threads: 1 });
+    check("cuda-emu", 4000..4000 + PROGRAMS, &[DType::F32, DType::F64], open, Target::cuda(Precision::Fp32));
+}
+
+type Opened = Result<Box<dyn Driver + Send>, DeviceError>;
+
+fn emulator(options: Options) -> Opened {
+    Ok(Box::new(Emulator::new(options)?))
+}
+
+/// Two devices of a kind share the programs. None if there is no such device here: in CI, that is a failure.
+fn check(name: &str, seeds: std::ops::Range<u64>, floats: &[DType], open: impl Fn() -> Opened + Sync, target: Target) -> Option<Tally> {
+    let part = |which: u64| {
+        let mut session = match open() {
+            Ok(driver) => Session::new(driver),
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "in CI no test may skip: {error}");
+                eprintln!("skipped: {error}");
+                return None;
+            }
+        };
+        let one = |seed| {
+            let (program, inputs) = case(seed, floats);
+            let ways = [("cpu", on_cpu(&program, &inputs, true, 1)), (name, on_device(&program, &inputs, &mut session, &target))];
+            compare(seed, &program, &inputs, &ways)
+        };
+        Some(seeds.clone().filter(|seed| seed % 2 == which).map(one).fold(Tally::default(), Tally::plus))
+    };
+    std::thread::scope(|scope| {
+        let half = scope.spawn(|| part(0));
+        let other = part(1);
+        Some(half.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?.plus(other?))
+    })
+}
