@@ -2,6 +2,7 @@
 //! a few hundred images.
 
 mod compile;
+mod devices;
 mod experiment;
 mod explain;
 mod inputs;

@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 use crate::{Place, Ran, check_refused, pushforward, refused, run, succeeds};
 
 /// Arguments of a small run: S/1/1 on the place's data, into its folder `output`, and `more`.
-fn small(place: &Place, output: &str, more: &[&str]) -> Vec<String> {
+pub fn small(place: &Place, output: &str, more: &[&str]) -> Vec<String> {
     let (data, output) = (place.arg("data"), place.arg(output));
     let fixed = ["train", "--preset", "S/1/1", "--data", &data, "-o", &output].map(String::from);
     fixed.into_iter().chain(more.iter().map(|s| s.to_string())).collect()
 }
 
-fn strs(args: &[String]) -> Vec<&str> {
+pub fn strs(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
 }
 
@@ -35,7 +35,7 @@ fn metrics(place: &Place, output: &str) -> Vec<Vec<String>> {
 
 /// `test error X.XX % train error Y.YY %`: both figures.
 #[track_caller]
-fn errors(out: &str) -> (f64, f64) {
+pub fn errors(out: &str) -> (f64, f64) {
     let line = out.lines().last().expect("a closing line");
     let rest = line.strip_prefix("test error ").and_then(|l| l.strip_suffix(" %")).expect(line);
     let (test, train) = rest.split_once(" % train error ").expect(line);

@@ -428,7 +428,11 @@ fn compile_host(folder: &Path, options: Options) -> Result<(), DeviceError> {
 
 fn run_host(folder: &Path, options: Options) -> Result<Host, DeviceError> {
     let said = File::create(folder.join(SAID)).map_err(broken)?;
-    let mut process = Command::new(folder.join("host"))
+    let mut command = Command::new(folder.join("host"));
+    // Ctrl-C is for the command that runs steps: it ends the device when it has saved what is there.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut process = command
         .env("CUDA_EMU_THREADS", options.threads.to_string())
         .env("CUDA_EMU_REVERSED", if options.reversed { "1" } else { "0" })
         .env("ASAN_OPTIONS", SANITIZER)
