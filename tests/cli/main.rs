@@ -7,7 +7,10 @@ mod experiment;
 mod explain;
 mod inputs;
 mod look;
+mod packages;
 mod prune;
+#[path = "../../backends/gpu/tests/support/mod.rs"]
+mod support;
 mod train;
 
 use std::fs;

@@ -385,7 +385,7 @@ fn pf_normal(seed: u32, domain: u32, stream: u32, direction: u32, step: u32, ele
     let pair = select(bits.xy, bits.zw, vec2<bool>((element & 2u) != 0u));
     let zero = pf_zero(seed);
     let r = pf_root(-2.0f * pf_ln_unit(pair.x, zero));
-    return r * pf_sin_turn(pair.y, (element & 1u) ^ 1u, zero);
+    return pf_rounded(r * pf_sin_turn(pair.y, (element & 1u) ^ 1u, zero), zero);
 }}
 ",
         sin = indented(&sin),
