@@ -18,6 +18,8 @@
 //! | `naive.rs` | the replicated loss as it is written out runs, and is the simplified one |
 //! | `rules.rs` | each rule alone keeps to the arithmetic of its row |
 //! | `snapshots.rs` | the program after every pass is the one that was looked at |
+//! | `shapes.rs` | every way to share out a nest or a product among threads |
+//! | `texts.rs` | every emitted text gets past the judges of its language; no contraction of M/8/16 spills |
 //! | `without.rs` | without a rule something gets worse, as the docs say |
 
 mod derivatives;
@@ -27,6 +29,8 @@ mod flops;
 mod fusion;
 mod generality;
 mod graphs;
+#[path = "../../backends/gpu/tests/support/mod.rs"]
+mod judges;
 mod lowering;
 mod naive;
 mod needless;
@@ -36,6 +40,7 @@ mod rules;
 mod shapes;
 mod snapshots;
 mod support;
+mod texts;
 mod unbiased;
 mod validate;
 mod without;

@@ -261,7 +261,10 @@ pub(crate) fn signature(kernel: &DeviceKernel, args: &[String], scalars: &[(Stri
         parameters.push(format!("const {}* __restrict__ scalars", scalars_type(scalars)));
     }
     parameters.extend((0..kernel.streams).map(|s| format!("unsigned {}", emit::stream(s))));
-    format!("extern \"C\" __global__ void __launch_bounds__({}) {}(\n    {})", kernel.block, kernel.name, parameters.join(",\n    "))
+    // Sums of a product are meant to be registers: one block to a multiprocessor is enough, so that none has to give way.
+    let least_blocks = if kernel.work.contraction_flops > 0 { ", 1" } else { "" };
+    let (block, name) = (kernel.block, &kernel.name);
+    format!("extern \"C\" __global__ void __launch_bounds__({block}{least_blocks}) {name}(\n    {})", parameters.join(",\n    "))
 }
 
 /// The struct of a plan's scalars, guarded: texts of one plan may be put together.
