@@ -10,6 +10,7 @@ use pushforward_ir::philox::{Domain, fill_normals, fill_normals_f64};
 use pushforward_ir::program::{Init, Port};
 use pushforward_ir::{DType, Program};
 use pushforward_plan::device;
+use pushforward_plan::device::kernel::DeviceRole;
 use pushforward_plan::kernel::ElementType;
 use pushforward_plan::tensor::{Numbers, Slice, SliceMut};
 
@@ -106,8 +107,8 @@ impl Step {
                 let session = device.session();
                 let plan = session.plan(*id);
                 let tensors = plan.buffers.iter().filter_map(|b| match b.role {
-                    device::kernel::DeviceRole::Input(i) => Some(i),
-                    _ => None,
+                    DeviceRole::Input(i) => Some(i),
+                    DeviceRole::State(_) | DeviceRole::Output(_) | DeviceRole::Slot(_) => None,
                 });
                 let mut reads: Vec<usize> = tensors.chain(plan.scalars.iter().map(|s| s.input)).collect();
                 reads.sort_unstable();
@@ -182,7 +183,7 @@ impl Parameters {
             Code::Cpu(executable) => state.add(executable.plan())?,
             Code::Device(device, id) => {
                 for buffer in &device.session().plan(*id).buffers {
-                    if let device::kernel::DeviceRole::State(_) = buffer.role {
+                    if let DeviceRole::State(_) = buffer.role {
                         state.declare(&buffer.name, buffer.dtype, &buffer.dims)?;
                     }
                 }

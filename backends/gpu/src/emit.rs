@@ -363,14 +363,12 @@ impl<'a, D: Dialect> Walk<'a, D> {
 
     /// Operands of arithmetic. Where all are constants, the first is not one to the language.
     fn operands(&mut self, args: &[&Expr]) -> Result<Vec<Spelled>, Lack> {
-        let number = |e: &Expr| match e {
-            Expr::Number(value, dtype) => Some((*value, *dtype)),
-            _ => None,
-        };
-        let constant = args.iter().all(|e| number(e).is_some());
-        let operand = |(i, e): (usize, &&Expr)| match number(e) {
-            Some((value, dtype)) if constant && i == 0 => self.dialect.computed_number(value, dtype),
-            Some(_) | None => self.expr(e),
+        let constant = args.iter().all(|e| matches!(e, Expr::Number(..)));
+        let operand = |(i, e): (usize, &&Expr)| {
+            if let (true, 0, Expr::Number(value, dtype)) = (constant, i, e) {
+                return self.dialect.computed_number(*value, *dtype);
+            }
+            self.expr(e)
         };
         args.iter().enumerate().map(operand).collect()
     }

@@ -182,15 +182,16 @@ impl Nest<'_> {
         for inst in insts {
             match &inst.kind {
                 InstKind::Store(place, reg) => stores.push(self.writer.store(place, regs[reg].1.clone(), index)),
-                _ => self.writer.inst(inst, index, regs, &mut all),
+                InstKind::Const(_) | InstKind::Index(_) | InstKind::Load(_) | InstKind::Draw(_) | InstKind::Prim(..) => {
+                    self.writer.inst(inst, index, regs, &mut all)
+                }
+                InstKind::Reduce(..) | InstKind::Keep(..) | InstKind::Recall(_) => unreachable!("they stand in rows"),
             }
         }
         if last {
             // The others may still read what is stored in place.
-            let in_place = insts.iter().any(|i| match &i.kind {
-                InstKind::Store(place, _) => self.args[place.arg].access == Access::ReadWrite,
-                _ => false,
-            });
+            let in_place =
+                insts.iter().any(|i| matches!(&i.kind, InstKind::Store(place, _) if self.args[place.arg].access == Access::ReadWrite));
             if in_place && self.shape.workers > 1 {
                 body.push(Stmt::Barrier);
             }

@@ -281,7 +281,10 @@ impl Tile<'_> {
         for inst in finish {
             match &inst.kind {
                 InstKind::Store(place, reg) => stores.push(self.writer.store(place, regs[reg].1.clone(), &index)),
-                _ => self.writer.inst(inst, &index, &mut regs, &mut inner),
+                InstKind::Const(_) | InstKind::Index(_) | InstKind::Load(_) | InstKind::Draw(_) | InstKind::Prim(..) => {
+                    self.writer.inst(inst, &index, &mut regs, &mut inner)
+                }
+                InstKind::Reduce(..) | InstKind::Keep(..) | InstKind::Recall(_) => unreachable!("a product has no rows"),
             }
         }
         inner.extend(stores);

@@ -36,13 +36,10 @@ pub struct Operand {
 }
 
 impl Operand {
-    /// Whether its memory runs on along the innermost of the loops `range`.
+    /// Whether memory that it is loaded from runs on along a loop.
     pub fn is_contiguous_along(&self, loop_number: usize) -> bool {
-        let unit = |strides: &[usize]| strides.get(loop_number) == Some(&1);
-        self.insts.iter().any(|i| match &i.kind {
-            InstKind::Load(place) => unit(&place.strides),
-            _ => false,
-        })
+        let loads = |i: &Inst| matches!(&i.kind, InstKind::Load(place) if place.strides.get(loop_number) == Some(&1));
+        self.insts.iter().any(loads)
     }
 }
 
