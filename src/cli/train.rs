@@ -19,6 +19,8 @@ use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir
 
 /// What is trained where nothing is said.
 pub const DEFAULT_PRESET: &str = "M/1/16";
+/// What runs steps where nothing is said.
+const CPU: &str = "cpu";
 /// What `--data` says of the images that are in the program.
 pub const BUILT_IN_DATA: &str = "builtin";
 
@@ -50,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "T", default_value = "0", hide_default_value = true, value_parser = flags::threads)]
     threads: usize,
     /// What runs the steps
-    #[arg(long, value_name = "NAME", default_value = "cpu", value_parser = flags::training_backend)]
+    #[arg(long, value_name = "NAME", default_value = CPU, value_parser = flags::training_backend)]
     backend: String,
     /// Go on with the run in the folder, to the same bits as if it had not stopped; flags that are left out are those of that run
     #[arg(long, conflicts_with = "force")]
@@ -87,20 +89,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
         None => RunDir::create(&path, args.force)?,
     };
     introduce(&plan, &classifier, &splits, start);
+    let mut done = stored.as_ref().map_or(0, |c| c.meta.epochs_done);
     if !evaluate {
         dir.check_writable()?;
-        epochs(&mut classifier, &plan, &splits, &dir, stored.map_or(meta, |c| c.meta))?;
+        done = epochs(&mut classifier, &plan, &splits, &dir, stored.map_or(meta, |c| c.meta))?;
     }
-    let test = classifier.error(&splits.test, usize::MAX)?;
-    let train = classifier.error(&splits.train, TRAIN_ERROR_IMAGES)?;
+    let [test, train] = both_errors(&mut classifier, &splits).map_err(|e| Stop::Failed(e).told(done, &going_on(&plan, &dir)))?;
     if let Some(remark) = &splits.note {
         out::print(remark)?;
     }
     out::print(&format!("test error {test:.2} % train error {train:.2} %"))
 }
 
-/// All epochs that are still to come. At the end of each: metrics, curve, checkpoint, in this order.
-fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDir, mut meta: Meta) -> Result<(), Failure> {
+/// All epochs that are still to come; gives their number in all. At the end of each: metrics, curve, checkpoint, in this order.
+fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDir, mut meta: Meta) -> Result<usize, Failure> {
     run::install()?;
     let set = &splits.train;
     let steps_per_epoch = set.len().div_ceil(plan.batch);
@@ -117,39 +119,13 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
     let mut progress = Progress::new(plan.recipe.epochs, steps_per_epoch, meta.epochs_done, io::stderr().is_terminal());
     let mut warned = false;
     for epoch in meta.epochs_done..plan.recipe.epochs {
-        let began = Instant::now();
-        let mut row = Row { epoch: epoch + 1, ..Row::default() };
-        for indices in epoch_order(plan.seed, epoch as u32, set.len()).chunks(plan.batch) {
-            row.lr = plan.recipe.rate(meta.steps_done, steps);
-            let at = At { lr: row.lr, seed: plan.seed, step: meta.steps_done };
-            let outcome = match classifier.step(set, indices, at) {
-                Err(Error::Device(lost @ DeviceError::Lost { .. })) => {
-                    progress.finish();
-                    let again = going_on(plan, dir);
-                    let done = meta.epochs_done;
-                    return Err(Failure::wrong(format!(
-                        "{lost}; the checkpoint after epoch {done} is whole; hint: `{again}` goes on from there"
-                    )));
-                }
-                outcome => outcome?,
-            };
-            meta.steps_done += 1;
-            row.train_loss += outcome.loss * indices.len() as f64 / set.len() as f64;
-            progress.step(outcome.loss, Some(100.0 * outcome.wrong as f64 / indices.len() as f64), indices.len());
-            if run::interrupted() {
+        let row = match one_epoch(classifier, plan, splits, &mut meta, steps, &mut progress) {
+            Ok(row) => row,
+            Err(stop) => {
                 progress.finish();
-                let (done, again) = (meta.epochs_done, going_on(plan, dir));
-                return Err(Failure::Interrupted(format!(
-                    "interrupted in epoch {}; the checkpoint after epoch {done} is whole: `{again}` goes on from there",
-                    epoch + 1
-                )));
+                return Err(stop.told(epoch, &going_on(plan, dir)));
             }
-        }
-        row.step = meta.steps_done;
-        row.seconds = began.elapsed().as_secs_f64();
-        row.images_per_s = set.len() as f64 / row.seconds;
-        row.test_error = classifier.error(&splits.test, usize::MAX)?;
-        row.train_error = classifier.error(set, TRAIN_ERROR_IMAGES)?;
+        };
         meta.epochs_done = epoch + 1;
         metrics.push(row.clone());
         metrics.save(&dir.metrics())?;
@@ -163,7 +139,69 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
         }
     }
     progress.finish();
-    Ok(())
+    Ok(meta.epochs_done)
+}
+
+/// The epoch after those that `meta` counts, up to its figures; `steps` are those of the whole run. Afterwards the parameters are here.
+fn one_epoch(
+    classifier: &mut Classifier,
+    plan: &Plan,
+    splits: &Splits,
+    meta: &mut Meta,
+    steps: u64,
+    progress: &mut Progress,
+) -> Result<Row, Stop> {
+    let (began, set) = (Instant::now(), &splits.train);
+    let mut row = Row { epoch: meta.epochs_done + 1, ..Row::default() };
+    for indices in epoch_order(plan.seed, meta.epochs_done as u32, set.len()).chunks(plan.batch) {
+        row.lr = plan.recipe.rate(meta.steps_done, steps);
+        let outcome = classifier.step(set, indices, At { lr: row.lr, seed: plan.seed, step: meta.steps_done })?;
+        meta.steps_done += 1;
+        row.train_loss += outcome.loss * indices.len() as f64 / set.len() as f64;
+        progress.step(outcome.loss, Some(100.0 * outcome.wrong as f64 / indices.len() as f64), indices.len());
+        if run::interrupted() {
+            return Err(Stop::Interrupted);
+        }
+    }
+    row.step = meta.steps_done;
+    row.seconds = began.elapsed().as_secs_f64();
+    row.images_per_s = set.len() as f64 / row.seconds;
+    [row.test_error, row.train_error] = both_errors(classifier, splits)?;
+    classifier.fetch()?;
+    Ok(row)
+}
+
+/// On test and training images.
+fn both_errors(classifier: &mut Classifier, splits: &Splits) -> Result<[f64; 2], Error> {
+    Ok([classifier.error(&splits.test, usize::MAX)?, classifier.error(&splits.train, TRAIN_ERROR_IMAGES)?])
+}
+
+/// What ends an epoch before its time.
+enum Stop {
+    Interrupted,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+impl Stop {
+    /// With what is left after `done` epochs, and the command that goes on from there.
+    fn told(self, done: usize, again: &str) -> Failure {
+        match self {
+            Stop::Interrupted => Failure::Interrupted(format!(
+                "interrupted in epoch {}; the checkpoint after epoch {done} is whole: `{again}` goes on from there",
+                done + 1
+            )),
+            Stop::Failed(Error::Device(lost @ DeviceError::Lost { .. })) => {
+                Failure::wrong(format!("{lost}; the checkpoint after epoch {done} is whole; hint: `{again}` goes on from there"))
+            }
+            Stop::Failed(error) => error.into(),
+        }
+    }
 }
 
 /// The command that goes on with a run.
@@ -171,8 +209,8 @@ fn going_on(plan: &Plan, dir: &RunDir) -> String {
     format!("pushforward train{} --resume -o {}", plan.again, quoted(&dir.path().to_string_lossy()))
 }
 
-fn save(classifier: &mut Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failure> {
-    classifier.fetch()?;
+/// The parameters as they are here.
+fn save(classifier: &Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failure> {
     let tensors = classifier.parameters().iter().filter_map(|(name, view)| {
         let array = view.f32()?;
         Some(Tensor { name: name.into(), shape: array.shape().to_vec(), data: array.iter().copied().collect() })
@@ -218,7 +256,8 @@ struct Plan {
     recipe: Recipe,
     batch: usize,
     seed: u32,
-    /// What a command must say to go on with the run, as no checkpoint says it: where a model of one's own and the data lie.
+    /// What a command must say to go on with the run, as no checkpoint says it: where a model of one's own and the data lie, and
+    /// what runs it.
     again: String,
 }
 
@@ -270,6 +309,9 @@ impl Plan {
         }
         if args.data != BUILT_IN_DATA {
             again += &format!(" --data {}", quoted(&args.data));
+        }
+        if args.backend != CPU {
+            again += &format!(" --backend {}", args.backend);
         }
         Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, seed, again })
     }
