@@ -1,21 +1,38 @@
-//! Generated programs on a device that is there without a GPU: what the evaluator computes, the CPU computes, and so does CUDA C++ on an emulator,
-//! under AddressSanitizer and with the last thread first, where nothing may be found. The programs and the tolerance are those of `lowering.rs`.
+//! Generated programs on devices that are there without a GPU: what the evaluator computes, the CPU computes, and so do CUDA C++ on an emulator and
+//! WGSL on a software device. Under AddressSanitizer and with the last thread first, too, where nothing may be found. The programs and the
+//! tolerance are those of `lowering.rs`.
 
+use pushforward_gpu::driver::wgpu::Wgpu;
 use pushforward_gpu::driver::{DeviceError, Driver};
 use pushforward_gpu::emu::{Emulator, Options};
 use pushforward_gpu::session::Session;
 use pushforward_ir::DType;
-use pushforward_plan::device::{Precision, Target};
+use pushforward_plan::device::{Limits, Precision, Target};
 
 use crate::lowering::{Tally, case, compare};
 use crate::support::{on_cpu, on_device};
 
-const PROGRAMS: u64 = 40;
+const PROGRAMS: u64 = 500;
+const SANITIZED: u64 = 40;
+
+#[test]
+fn random_programs_on_cuda_emu() {
+    let open = || emulator(Options { threads: 1, ..Options::default() });
+    let Some(tally) = check("cuda-emu", 3000..3000 + PROGRAMS, &[DType::F32], open, Target::cuda(Precision::Fp32)) else { return };
+    tally.assert_telling();
+}
 
 #[test]
 fn random_programs_in_f64_on_cuda_emu_last_thread_first_under_the_sanitizer() {
     let open = || emulator(Options { sanitize: true, reversed: true, threads: 1 });
-    check("cuda-emu", 4000..4000 + PROGRAMS, &[DType::F32, DType::F64], open, Target::cuda(Precision::Fp32));
+    check("cuda-emu", 4000..4000 + SANITIZED, &[DType::F32, DType::F64], open, Target::cuda(Precision::Fp32));
+}
+
+#[test]
+fn random_programs_on_wgsl() {
+    let open = || Ok(Box::new(Wgpu::open()?) as Box<dyn Driver + Send>);
+    let Some(tally) = check("wgsl", 3000..3000 + PROGRAMS, &[DType::F32], open, Target::webgpu(Limits::default())) else { return };
+    tally.assert_telling();
 }
 
 type Opened = Result<Box<dyn Driver + Send>, DeviceError>;

@@ -12,7 +12,7 @@
 //! | `equivalence.rs` | copies of a loss are the loss; simplify before derivatives; an update is SGD |
 //! | `validate.rs` | every pass keeps to the arithmetic that it states, on hard numbers too, and one that does not is caught |
 //! | `fusion.rs` | replicated losses that are written out by hand are the marked ones |
-//! | `devices.rs` | random programs: evaluator against CUDA C++ on an emulator |
+//! | `devices.rs` | random programs: evaluator against CUDA C++ on an emulator and WGSL on a software device |
 //! | `flops.rs` | fused losses and a training step cost what they cost by hand, and the e-graph is far from its caps |
 //! | `lowering.rs` | random programs: evaluator against plan and CPU, any threads, slices or none |
 //! | `naive.rs` | the replicated loss as it is written out runs, and is the simplified one |
