@@ -159,7 +159,8 @@ impl Nest<'_> {
         for scratch in &self.loops.scratch {
             let array = self.writer.fresh();
             self.kept.push(array);
-            body.push(Stmt::Array(array, scratch.dtype, self.steps() as usize));
+            // Of a row without elements, an array that nobody touches: languages have none of no length.
+            body.push(Stmt::Array(array, scratch.dtype, self.steps().max(1) as usize));
         }
         let mut index = self.writer.split(point, &self.loops.outer, body);
         index.extend(self.loops.row.iter().map(|_| Expr::Int(0)));
