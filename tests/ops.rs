@@ -1,15 +1,16 @@
-//! Each op, end to end: `tests/corpus/ops/<op>.pf` computes one output `y` with it. Its text, the evaluator against the CPU in f32 and f64, its
-//! derivative against central differences, its transpose against its derivative. A file's first line may say `// no derivative`, or
+//! Each op, end to end: `tests/corpus/ops/<op>.pf` computes one output `y` with it. Its text, the evaluator against the CPU and devices in f32
+//! and f64, its derivative against central differences, its transpose against its derivative. A file's first line may say `// no derivative`, or
 //! `// derivative: 0.5 of the difference`. A new op fails here until it has its file.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use pushforward::{Input, Parameters, Pool, Step, View};
+use pushforward::{Engine, Input, Parameters, Pool, Step, View, engine};
 use pushforward_ir::eval::{self, Inputs, Tensor};
 use pushforward_ir::{DType, Op, Program, parse, print};
 use pushforward_passes::inline::{self, Bindings};
 use pushforward_passes::{Options, algorithm};
+use pushforward_plan::device::Precision;
 
 /// Files by op.
 fn cases() -> Vec<(String, String)> {
@@ -47,19 +48,40 @@ fn texts_survive() {
 #[test]
 fn the_cpu_computes_what_the_evaluator_does() {
     let pool = Pool::new(1).expect("a thread");
+    computes_what_the_evaluator_does(&Engine::from(&pool), &[DType::F32, DType::F64]);
+}
+
+fn computes_what_the_evaluator_does(engine: &Engine, floats: &[DType]) {
     for (name, text) in cases() {
-        for (float, tolerance) in [(DType::F32, 1e-6), (DType::F64, 1e-13)] {
+        for &float in floats {
+            let tolerance = if float == DType::F64 { 1e-13 } else { 1e-6 };
             let program = program(&text, float);
             if float == DType::F64 && !program.params.is_empty() {
                 continue; // callers set parameters in f32
             }
             let inputs = inputs(&program);
             let wants = eval::run(&program, &inputs).expect("it can be evaluated").get("y").expect("the output").clone();
-            let got = on_cpu(&program, &inputs, &pool);
+            let got = on(engine, &program, &inputs);
             let got = Tensor::new(wants.dtype, wants.order.clone(), wants.shape.clone(), got);
             let worst = got.worst(&wants, tolerance, 0.0).expect("one shape");
             assert!(worst.ratio <= 1.0, "{name} in {}: {worst:?}", float.name());
         }
+    }
+}
+
+#[test]
+fn devices_compute_what_the_evaluator_does() {
+    for name in ["cuda-emu", "wgsl"] {
+        let device = match engine::device(name, Precision::Fp32).expect("it is called so") {
+            Ok(device) => Engine::Device(device),
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "in CI no test may skip: {error}");
+                eprintln!("skipped: {error}");
+                continue;
+            }
+        };
+        let floats: &[DType] = if name == "wgsl" { &[DType::F32] } else { &[DType::F32, DType::F64] };
+        computes_what_the_evaluator_does(&device, floats);
     }
 }
 
@@ -161,8 +183,8 @@ fn tangent(name: &str, count: usize) -> Vec<f64> {
     (0..count).map(|i| ((i * 5 + name.len() * 3) % 11) as f64 / 4.0 - 1.2).collect()
 }
 
-fn on_cpu(program: &Program, inputs: &Inputs, pool: &Pool) -> Vec<f64> {
-    let mut step = Step::compile(program.clone(), pool).expect("it compiles");
+fn on(engine: &Engine, program: &Program, inputs: &Inputs) -> Vec<f64> {
+    let mut step = Step::compile(program.clone(), engine).expect("it compiles");
     let mut parameters = Parameters::new(&step, 0).expect("memory");
     for param in &program.params {
         parameters.set(&param.port.name, &inputs[&param.port.name].to_f32_vec()).expect("it fits");

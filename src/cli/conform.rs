@@ -54,6 +54,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         "cpu" => Box::new(Cpu::new(float, 0).map_err(Failure::wrong)?),
         name => {
             let (driver, target) = engine::driver(name, args.precision).ok_or_else(|| Failure::usage(unknown(name)))??;
+            if float == DType::F64 && !target.f64 {
+                return Err(Failure::usage(format!(
+                    "`{name}` has no f64; hint: leave --dtype out, or take --backend eval, cpu, cuda-emu or cuda"
+                )));
+            }
             Box::new(Device::new(name, float, driver, target))
         }
     };

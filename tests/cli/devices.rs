@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::train::{errors, small, strs};
-use crate::{Place, Ran, check_refused, pushforward, succeeds};
+use crate::{Place, Ran, check_refused, pushforward, refused, succeeds};
 
 /// Whether a back end runs here.
 fn runs(backend: &str) -> bool {
@@ -78,6 +78,16 @@ fn lost_after_an_epoch(training: usize, testing: usize) {
     );
     let (output, data) = (place.arg("run"), place.arg("data"));
     errors(&succeeds(&["train", "--resume", "--epochs", "0", "--data", &data, "-o", &output]));
+}
+
+#[test]
+fn what_wgsl_lacks_is_refused_at_once() {
+    if !runs("wgsl") {
+        return;
+    }
+    let one = format!("{}/tests/fixtures/xent.safetensors", env!("CARGO_MANIFEST_DIR"));
+    refused(&["conform", &one, "--backend", "wgsl", "--dtype", "f64"], 2, &["`wgsl` has no f64", "hint: leave --dtype out"]);
+    refused(&["conform", &one, "--backend", "wgsl", "--precision", "tf32"], 2, &["`wgsl` has no tensor cores", "hint: "]);
 }
 
 #[test]
