@@ -88,6 +88,9 @@ impl Step {
         let mut outputs: Vec<SliceMut<'_>> = self.outputs.iter_mut().map(|o| o.data.slice_mut()).collect();
         match &mut self.code {
             Code::Cpu(executable) => {
+                if parameters.there.is_some() {
+                    return Err(elsewhere());
+                }
                 // A plan does not know of inputs after the last one that it reads.
                 slices.truncate(reads.last().map_or(0, |last| last + 1));
                 Ok(executable.run(&mut parameters.state, &slices, &mut outputs)?)
@@ -231,11 +234,7 @@ impl Parameters {
 
     /// The parameters on the device, with what was changed here.
     fn send(&mut self, device: &Device, program: ProgramId) -> Result<&States, Error> {
-        let why = "lie on the CPU or another device, the step runs elsewhere".to_string();
-        let Some(there) = &mut self.there else { return Err(DeviceError::Tensor { name: "the parameters".into(), why }.into()) };
-        if !there.device.is(device) {
-            return Err(DeviceError::Tensor { name: "the parameters".into(), why }.into());
-        }
+        let there = self.there.as_mut().filter(|there| there.device.is(device)).ok_or_else(elsewhere)?;
         let mut session = device.session();
         session.add_states(program, &mut there.states)?;
         for name in std::mem::take(&mut there.changed) {
@@ -272,6 +271,12 @@ impl Drop for Parameters {
             there.device.session().free_states(&mut there.states);
         }
     }
+}
+
+fn elsewhere() -> Error {
+    let why =
+        "lie on the CPU or another device than the step; hint: make them with `Parameters::new` from a step that runs where this one does";
+    DeviceError::Tensor { name: "the parameters".into(), why: why.into() }.into()
 }
 
 /// A tensor that the caller lends to one run.

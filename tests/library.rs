@@ -6,9 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use ndarray::{Array, Array2, Array4, ArrayD, s};
-use pushforward::{Algorithm, Error, Input, Model, NoiseSource, Parameters, Pool, Settings, Step, View};
+use pushforward::engine;
+use pushforward::{Algorithm, Engine, Error, Input, Model, NoiseSource, Parameters, Pool, Settings, Step, View};
 use pushforward_ir::eval::{self, Tensor};
 use pushforward_ir::{DType, Program};
+use pushforward_plan::device::run::Memory;
+use pushforward_plan::device::{self, Precision, Target};
 
 fn localmixer() -> Model {
     Model::built_in("localmixer").expect("it is compiled in").expect("it is right")
@@ -140,6 +143,73 @@ fn parameters_begin_as_the_model_says() {
     assert!(weights().all(|(name, x)| numbers(x) != numbers(other.get(name).unwrap())));
     // No two weights share their numbers.
     assert_ne!(numbers(parameters.get("head0.w").unwrap()), numbers(parameters.get("head1.w").unwrap()));
+}
+
+/// The plan `init` of a package gives the CPU's bits.
+#[test]
+fn parameters_begin_the_same_on_a_device() {
+    let settings = tiny(Algorithm::LgFgA, 2);
+    let parameters = Parameters::new(&Step::training(&localmixer(), &settings, &pool()).unwrap(), 7).unwrap();
+    let program = localmixer().training(&settings).unwrap();
+    let target = Target::cuda(Precision::Fp32);
+    let init = device::init(&program, &device::lower(&program, &target).unwrap(), &target);
+    let mut memory = Memory { scalars: vec![7.0], buffers: init.buffers.iter().map(|b| vec![f64::NAN; b.len()]).collect() };
+    device::run::run(&init, &mut memory).unwrap();
+    assert_eq!(init.buffers.len(), names(&parameters).len());
+    for (buffer, got) in init.buffers.iter().zip(&memory.buffers) {
+        assert_eq!(got, &numbers(parameters.get(&buffer.name).unwrap()), "{}", buffer.name);
+    }
+}
+
+/// Steps on a device keep parameters there, and fetch them when they are asked for.
+#[test]
+fn a_step_on_a_device_is_the_step_on_the_cpu() {
+    let device = match engine::device("cuda-emu", Precision::Fp32).expect("it is known") {
+        Ok(device) => Engine::Device(device),
+        Err(why) => {
+            assert!(std::env::var_os("CI").is_none(), "in CI no test may be skipped: {why}");
+            return eprintln!("skipped: {why}");
+        }
+    };
+    let settings = tiny(Algorithm::LgFgA, 3);
+    let (x, y) = (images(3), labels(3));
+    let mut all = Vec::new();
+    for engine in [Engine::from(&pool()), device.clone()] {
+        let mut step = Step::training(&localmixer(), &settings, &engine).unwrap();
+        let mut parameters = Parameters::new(&step, 7).unwrap();
+        parameters.set("head0.b", &[0.5; 5]).unwrap();
+        for i in 0..3 {
+            let inputs = [
+                ("images", Input::from(&x)),
+                ("labels", Input::from(&y[..])),
+                ("lr", 0.01f32.into()),
+                ("seed", 5.into()),
+                ("step", i.into()),
+            ];
+            step.run(&mut parameters, &inputs).unwrap();
+        }
+        let before = numbers(parameters.get("block0.fc.w").unwrap());
+        parameters.fetch().unwrap();
+        // Not fetched, what is here is what they began with; on the CPU it is the same memory.
+        assert_eq!(before == numbers(parameters.get("block0.fc.w").unwrap()), step.executable().is_some());
+        let values: Vec<(String, Vec<f64>)> = parameters.iter().map(|(name, view)| (name.to_string(), numbers(view))).collect();
+        all.push((values, step.output("loss").unwrap().item().unwrap()));
+    }
+    let [(cpu, cpu_loss), (there, loss)] = &all[..] else { panic!("two engines") };
+    assert!((cpu_loss - loss).abs() < 1e-5 * cpu_loss.abs(), "{cpu_loss} {loss}");
+    for ((name, x), (_, y)) in cpu.iter().zip(there) {
+        let most = x.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        // Rounding grows from step to step; a gradient that cancels is all rounding.
+        assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() <= 2e-4 * most + 1e-6), "{name}");
+    }
+
+    // Parameters of one place do not serve steps of another.
+    let mut here = Step::training(&localmixer(), &settings, &pool()).unwrap();
+    let mut elsewhere = Parameters::new(&Step::training(&localmixer(), &settings, &device).unwrap(), 0).unwrap();
+    let inputs =
+        [("images", Input::from(&x)), ("labels", Input::from(&y[..])), ("lr", 0.1f32.into()), ("seed", 5.into()), ("step", 0.into())];
+    let error = here.run(&mut elsewhere, &inputs).unwrap_err().to_string();
+    assert!(error.contains("the parameters") && error.contains("another device"), "{error}");
 }
 
 /// Training on one batch size, looking with another, all on the same parameters.
