@@ -178,17 +178,10 @@ fn a_step_on_a_device_is_the_step_on_the_cpu() {
         let mut step = Step::training(&localmixer(), &settings, &engine).unwrap();
         let mut parameters = Parameters::new(&step, 7).unwrap();
         parameters.set("head0.b", &[0.5; 5]).unwrap();
-        // At these sizes norms are nearly singular: rounding grows a hundredfold with each further step, on the CPU as well.
-        for i in 0..2 {
-            let inputs = [
-                ("images", Input::from(&x)),
-                ("labels", Input::from(&y[..])),
-                ("lr", 0.01f32.into()),
-                ("seed", 5.into()),
-                ("step", i.into()),
-            ];
-            step.run(&mut parameters, &inputs).unwrap();
-        }
+        // One: at these sizes norms are nearly singular, and rounding grows a hundredfold with each further step, on the CPU as well.
+        let inputs =
+            [("images", Input::from(&x)), ("labels", Input::from(&y[..])), ("lr", 0.01f32.into()), ("seed", 5.into()), ("step", 0.into())];
+        step.run(&mut parameters, &inputs).unwrap();
         let before = numbers(parameters.get("block0.fc.w").unwrap());
         parameters.fetch().unwrap();
         // Not fetched, what is here is what they began with; on the CPU it is the same memory.
