@@ -124,6 +124,43 @@ fn rows_of_every_length() {
     }
 }
 
+/// Threads side by side read side by side what is large, whatever is small beside it.
+#[test]
+fn the_larger_tensor_decides_who_stands_side_by_side() {
+    let text = |order: &str| {
+        format!(
+            "pf 1\naxis A = 12; axis R = 40;\n\
+             model m(x: f32[{order}], b: f32[A], c: f32[A]) {{ s = sum[R](x * b * c); output out: f32[A] = s; output y: f32[A] = s * b; }}"
+        )
+    };
+    let target = Target::cuda(Precision::Fp32);
+    for (order, along_rows) in [("A, R", true), ("R, A", false)] {
+        let text = text(order);
+        let plan = lowered(&text, DType::F32, &target);
+        assert_eq!(plan.kernels.len(), 1, "{}", device::print::plan(&plan));
+        // Who works on one row exchanges numbers without barriers where they are neighbours.
+        assert_eq!(plan.kernels[0].body.iter().any(|s| matches!(s, Stmt::Combine { .. })), along_rows, "{order}");
+        check(&text, DType::F32, &target, 2e-6);
+    }
+}
+
+/// A thread keeps a few costly numbers of its row for the next pass over it, and computes many again.
+#[test]
+fn rows_too_long_to_be_kept_are_computed_again() {
+    let arrays = |row: usize| {
+        let text = format!(
+            "pf 1\naxis A = 2; axis R = {row};\n\
+             model m(x: f32[A, R]) {{ m = max[R](x); y = tanh(exp(x - m) / 2) + 1; output out: f32[A, R] = y / sum[R](y); }}"
+        );
+        for target in [Target::cuda(Precision::Fp32), Target::webgpu(Limits::default())] {
+            check(&text, DType::F32, &target, 2e-6);
+        }
+        let plan = lowered(&text, DType::F32, &Target::cuda(Precision::Fp32));
+        plan.kernels.iter().flat_map(|k| &k.body).filter(|s| matches!(s, Stmt::Array(..))).count()
+    };
+    assert_eq!((arrays(2000), arrays(40_000)), (1, 0));
+}
+
 /// More blocks than a line of a grid holds, and blocks of fewer threads.
 #[test]
 fn small_limits_are_kept() {

@@ -7,7 +7,7 @@ use pushforward_ir::{DType, Program};
 
 use super::kernel::*;
 use super::limits::Target;
-use super::nest::{Threads, nest};
+use super::nest::{MOST_KEPT, Threads, kept, nest};
 use super::tidy::tidy;
 use super::tile::tile;
 use super::write::{Bound, Writer};
@@ -16,7 +16,7 @@ use crate::lower::cluster::{self, Ability, Cluster, Kind, Updates};
 use crate::lower::nest::Lowered;
 use crate::lower::place::{self, Layouts};
 use crate::lower::prepare::{self, Prepared};
-use crate::lower::{LowerError, addressable, name, order, product, schedule, stores};
+use crate::lower::{self, LowerError, addressable, name, order, product, schedule, stores};
 
 /// The plan of `program` for `target`.
 pub fn lower(program: &Program, target: &Target) -> Result<DevicePlan, LowerError> {
@@ -67,13 +67,20 @@ fn decide(original: &Program, prepared: &Prepared, target: &Target, updates: Upd
         let stores = stores(prepared, &clusters, cluster, &layouts);
         match cluster.kind {
             Kind::Nest => {
-                let Lowered { body, args, buffers, .. } = nest_of(program, cluster, &layouts, stores, &orders);
-                let Body::Loops(loops) = body else { unreachable!("nests are loops") };
+                let most = target.limits.max_compute_invocations_per_workgroup;
+                let order = order(program, cluster, &orders);
+                let lowered = |keeps| {
+                    let Lowered { body, args, buffers, .. } = lower::nest::nest(program, cluster, &layouts, stores.clone(), &order, keeps);
+                    let Body::Loops(loops) = body else { unreachable!("nests are loops") };
+                    (loops, args, buffers)
+                };
+                let mut nest_of = lowered(true);
+                if kept(&nest_of.0, most) > MOST_KEPT {
+                    nest_of = lowered(false);
+                }
+                let (loops, args, buffers) = nest_of;
                 let named = name::of_nest(program, cluster);
-                plan.kernel(cluster, named, &args, &buffers, |writer, target| {
-                    let most = target.limits.max_compute_invocations_per_workgroup;
-                    nest(writer, &loops, &args, most, line(target))
-                });
+                plan.kernel(cluster, named, &args, &buffers, |writer, target| nest(writer, &loops, &args, most, line(target)));
             }
             Kind::Gemm => {
                 let product = product::product(program, cluster, &layouts, stores);
@@ -86,16 +93,6 @@ fn decide(original: &Program, prepared: &Prepared, target: &Target, updates: Upd
         }
     }
     Some(plan.finish(program))
-}
-
-fn nest_of(
-    program: &Program,
-    cluster: &Cluster,
-    layouts: &Layouts,
-    stores: Vec<crate::lower::nest::Store>,
-    orders: &[Vec<pushforward_ir::axis::AxisId>],
-) -> Lowered {
-    crate::lower::nest::nest(program, cluster, layouts, stores, &order(program, cluster, orders))
 }
 
 /// Blocks of one line of a grid.

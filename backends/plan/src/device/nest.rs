@@ -34,6 +34,8 @@ const MOST_UNROLLED: u64 = 16;
 const LEAST_ABREAST: u64 = 8;
 /// A device has about so many places for blocks.
 const ENOUGH_BLOCKS: u64 = 128;
+/// Numbers of its rows that a thread may keep: more do not fit its registers, and thousands are more than WGSL lets it have.
+pub const MOST_KEPT: u64 = 64;
 /// Elements of a row for a thread, if there are enough.
 const EACH: u64 = 4;
 
@@ -61,6 +63,13 @@ impl Shape {
         let workers = (block / abreast).min((row / EACH).next_power_of_two()).max(1);
         Shape { points: block / workers, workers, workers_side_by_side: false }
     }
+}
+
+/// How many numbers of its rows a thread keeps.
+pub fn kept(loops: &Loops, most_threads: u64) -> u64 {
+    let (loops, _) = merged(loops);
+    let steps = count(&loops.row).div_ceil(Shape::of(&loops, most_threads).workers);
+    steps * loops.scratch.len() as u64
 }
 
 /// `line`: blocks of one line of a grid. Beyond, a grid has lines, and the last may be longer than it must.
@@ -94,16 +103,18 @@ pub fn add_work(work: &mut Work, insts: &[Inst], times: u64) {
     }
 }
 
-/// Whether more of the memory runs on along the last outer loop than along the row.
+/// Whether more elements lie in memory that runs on along the last outer loop than in memory that runs on along the row.
 fn runs_along_outer(loops: &Loops) -> bool {
+    let all: Vec<&Loop> = loops.outer.iter().chain(&loops.row).collect();
     let (mut outer, mut row) = (0, 0);
     for section in &loops.sections {
         let (Section::Once(insts) | Section::Row(insts)) = section;
         for inst in insts {
             if let InstKind::Load(place) | InstKind::Store(place, _) = &inst.kind {
+                let elements: u64 = all.iter().zip(&place.strides).filter(|(_, s)| **s != 0).map(|(l, _)| l.size as u64).product();
                 let (o, r) = place.strides.split_at(loops.outer.len());
-                outer += (o.last() == Some(&1)) as usize;
-                row += (r.last() == Some(&1)) as usize;
+                outer += if o.last() == Some(&1) { elements } else { 0 };
+                row += if r.last() == Some(&1) { elements } else { 0 };
             }
         }
     }

@@ -102,7 +102,7 @@ fn decide<'a>(original: &Program, prepared: &'a Prepared, options: &Options, upd
         let (lowered, stream) = match cluster.kind {
             Kind::Nest => {
                 let stores = stores(prepared, &clusters, cluster, &layouts);
-                (nest::nest(program, cluster, &layouts, stores, &order(program, cluster, &orders)), 0)
+                (nest::nest(program, cluster, &layouts, stores, &order(program, cluster, &orders), true), 0)
             }
             Kind::Gemm => (product(program, cluster, &layouts), 0),
             Kind::Noise => noise(program, cluster, &layouts),

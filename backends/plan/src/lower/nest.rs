@@ -13,6 +13,7 @@ use super::prepare::COPY;
 use crate::kernel::*;
 
 /// What one nest stores where.
+#[derive(Clone)]
 pub struct Store {
     pub value: Value,
     pub at: Located,
@@ -29,8 +30,9 @@ pub struct Lowered {
     pub by_example: bool,
 }
 
-pub fn nest(program: &Program, cluster: &Cluster, layouts: &Layouts, stores: Vec<Store>, order: &[AxisId]) -> Lowered {
-    Nest::new(program, cluster, layouts, stores, order).build()
+/// `keeps`: whether costly values are kept from one section to the next; else all are computed again.
+pub fn nest(program: &Program, cluster: &Cluster, layouts: &Layouts, stores: Vec<Store>, order: &[AxisId], keeps: bool) -> Lowered {
+    Nest::new(program, cluster, layouts, stores, order, keeps).build()
 }
 
 pub(super) struct Nest<'a> {
@@ -58,7 +60,14 @@ pub(super) struct Nest<'a> {
 const MOST_AGAIN: usize = 3;
 
 impl<'a> Nest<'a> {
-    pub(super) fn new(program: &'a Program, cluster: &'a Cluster, layouts: &'a Layouts, stores: Vec<Store>, order: &[AxisId]) -> Nest<'a> {
+    pub(super) fn new(
+        program: &'a Program,
+        cluster: &'a Cluster,
+        layouts: &'a Layouts,
+        stores: Vec<Store>,
+        order: &[AxisId],
+        keeps: bool,
+    ) -> Nest<'a> {
         let along = |set: AxisSet| order.iter().copied().filter(|&a| set.contains(a)).collect::<Vec<_>>();
         let mut nest = Nest {
             program,
@@ -80,7 +89,7 @@ impl<'a> Nest<'a> {
             let ready = nest.ready_at(v);
             nest.ready.insert(v, ready);
         }
-        nest.need();
+        nest.need(keeps);
         nest
     }
 
@@ -113,7 +122,7 @@ impl<'a> Nest<'a> {
     }
 
     /// In which row sections values over the row are needed, and which of them are kept from the first of these to the others.
-    fn need(&mut self) {
+    fn need(&mut self, keeps: bool) {
         let last_row = self.row_sections().saturating_sub(1);
         for store in &self.stores {
             if self.over_row(store.value) {
@@ -129,7 +138,7 @@ impl<'a> Nest<'a> {
             } else {
                 let sections = self.needed.get(&v).cloned().unwrap_or_default();
                 let (Some(&first), later) = (sections.first(), sections.len() > 1) else { continue };
-                if later && self.costs(v) > MOST_AGAIN {
+                if keeps && later && self.costs(v) > MOST_AGAIN {
                     self.kept.insert(v, self.scratch.len());
                     self.scratch.push(Scratch { dtype: self.program.ty(v).dtype.into() });
                     BTreeSet::from([first])

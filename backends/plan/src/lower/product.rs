@@ -71,7 +71,7 @@ pub fn product(program: &Program, cluster: &Cluster, layouts: &Layouts, mut stor
     let order: Vec<AxisId> = [&batch[..], &m, &n, &k].concat();
     let whole = Cluster { points: AxisSet::of(order.iter().copied()), row: AxisSet::EMPTY, ..cluster.clone() };
     let values: Vec<Value> = stores.iter().map(|s| s.value).collect();
-    let mut nest = Nest::new(program, &whole, layouts, stores, &order);
+    let mut nest = Nest::new(program, &whole, layouts, stores, &order, true);
     let mut operand = |v: Value| {
         let mut insts = Vec::new();
         let reg = nest.value(v, 0, &mut HashMap::new(), &mut insts);
