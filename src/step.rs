@@ -32,6 +32,15 @@ enum Code {
     Device(Device, ProgramId),
 }
 
+impl Drop for Code {
+    fn drop(&mut self) {
+        match self {
+            Code::Cpu(_) => {}
+            Code::Device(device, id) => device.session().unload(*id),
+        }
+    }
+}
+
 /// Memory for one output.
 struct Produced {
     name: String,

@@ -49,10 +49,20 @@ impl Session {
         self.driver.about()
     }
 
-    /// Makes a plan ready to run.
+    /// Makes a plan ready to run. What an error leaves behind is what was there before.
     pub fn load(&mut self, plan: DevicePlan) -> Result<ProgramId, DeviceError> {
         let loaded = self.driver.load(&plan)?;
         let mut own = Vec::new();
+        if let Err(error) = self.allocate(&plan, &mut own) {
+            own.into_iter().flatten().for_each(|memory| self.driver.free(memory));
+            return Err(error);
+        }
+        self.programs.push(Program { plan, loaded, own });
+        Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    /// Memory for inputs and outputs, in `own`, and for temporaries.
+    fn allocate(&mut self, plan: &DevicePlan, own: &mut Vec<Option<Memory>>) -> Result<(), DeviceError> {
         for buffer in &plan.buffers {
             own.push(match buffer.role {
                 DeviceRole::Input(_) | DeviceRole::Output(_) => Some(self.driver.allocate(&buffer.name, buffer.bytes())?),
@@ -60,17 +70,19 @@ impl Session {
             });
         }
         for (slot, &bytes) in plan.slots.iter().enumerate() {
-            match self.slots.get(slot) {
-                Some(&(has, _)) if has >= bytes => {}
-                Some(&(_, memory)) => {
-                    self.driver.free(memory);
-                    self.slots[slot] = (bytes, self.driver.allocate("temporaries", bytes)?);
+            if self.slots.get(slot).is_some_and(|&(has, _)| has >= bytes) {
+                continue;
+            }
+            let memory = self.driver.allocate("temporaries", bytes)?;
+            match self.slots.get_mut(slot) {
+                Some(known) => {
+                    let (_, old) = std::mem::replace(known, (bytes, memory));
+                    self.driver.free(old);
                 }
-                None => self.slots.push((bytes, self.driver.allocate("temporaries", bytes)?)),
+                None => self.slots.push((bytes, memory)),
             }
         }
-        self.programs.push(Program { plan, loaded, own });
-        Ok(ProgramId(self.programs.len() - 1))
+        Ok(())
     }
 
     /// Gives back the memory of a program that will not run again.
@@ -226,4 +238,96 @@ fn bytes(numbers: Slice<'_>) -> std::borrow::Cow<'_, [u8]> {
 /// Zeros for the outputs of a plan, and their names.
 pub fn room(plan: &DevicePlan) -> Vec<(String, Numbers)> {
     outputs(plan).map(|b| (b.name.clone(), Numbers::zeros(b.dtype, b.len()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Has room for so many bytes, and runs nothing.
+    struct Small {
+        room: usize,
+        pieces: Arc<Mutex<Vec<Option<usize>>>>,
+    }
+
+    impl Driver for Small {
+        fn about(&self) -> String {
+            "a small device".into()
+        }
+
+        fn allocate(&mut self, name: &str, bytes: usize) -> Result<Memory, DeviceError> {
+            let mut pieces = self.pieces.lock().unwrap();
+            if pieces.iter().flatten().sum::<usize>() + bytes > self.room {
+                let (device, why) = (self.about(), "it is full".into());
+                return Err(DeviceError::Memory { device, name: name.into(), bytes, why });
+            }
+            pieces.push(Some(bytes));
+            Ok(Memory(pieces.len() - 1))
+        }
+
+        fn free(&mut self, memory: Memory) {
+            let freed = self.pieces.lock().unwrap()[memory.0].take();
+            assert!(freed.is_some(), "freed twice");
+        }
+
+        fn write(&mut self, memory: Memory, _: &[u8]) -> Result<(), DeviceError> {
+            assert!(self.pieces.lock().unwrap()[memory.0].is_some(), "written after it was freed");
+            Ok(())
+        }
+
+        fn read(&mut self, memory: Memory, _: &mut [u8]) -> Result<(), DeviceError> {
+            assert!(self.pieces.lock().unwrap()[memory.0].is_some(), "read after it was freed");
+            Ok(())
+        }
+
+        fn load(&mut self, _: &DevicePlan) -> Result<Loaded, DeviceError> {
+            Ok(Loaded(0))
+        }
+
+        fn run(&mut self, _: Loaded, buffers: &[Memory], _: &[u8]) -> Result<(), DeviceError> {
+            let pieces = self.pieces.lock().unwrap();
+            assert!(buffers.iter().all(|memory| pieces[memory.0].is_some()), "used after it was freed");
+            Ok(())
+        }
+    }
+
+    /// One input of `len` numbers, and a temporary of as many.
+    fn plan(len: usize) -> DevicePlan {
+        let buffer = |name: &str, role| DeviceBuffer {
+            name: name.into(),
+            dtype: ElementType::F32,
+            dims: vec![("A".into(), len)],
+            role,
+            live: (0, 0),
+        };
+        DevicePlan {
+            name: "plan".into(),
+            scalars: Vec::new(),
+            buffers: vec![buffer("x", DeviceRole::Input(0)), buffer("t", DeviceRole::Slot(0))],
+            slots: vec![4 * len],
+            kernels: Vec::new(),
+            launches: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_what_was_there() {
+        let pieces: Arc<Mutex<Vec<Option<usize>>>> = Arc::default();
+        let mut session = Session::new(Box::new(Small { room: 200, pieces: pieces.clone() }));
+        let used = || pieces.lock().unwrap().iter().flatten().sum::<usize>();
+        let small = session.load(plan(10)).unwrap();
+        assert_eq!(used(), 80);
+        // Its input fits, its temporary does not.
+        assert!(matches!(session.load(plan(20)), Err(DeviceError::Memory { bytes: 80, .. })));
+        assert_eq!(used(), 80);
+        session.run(small, &States::default(), &[Slice::F32(&[0.0; 10])], &mut []).unwrap();
+        // Temporaries are shared: the larger program's take the place of the smaller one's.
+        let larger = session.load(plan(12)).unwrap();
+        assert_eq!(used(), 40 + 48 + 48);
+        session.run(small, &States::default(), &[Slice::F32(&[0.0; 10])], &mut []).unwrap();
+        session.unload(larger);
+        assert_eq!(used(), 40 + 48);
+    }
 }
