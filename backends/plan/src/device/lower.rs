@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use pushforward_ir::{DType, Program};
+use pushforward_ir::{DType, Op, Program};
 
 use super::kernel::*;
 use super::limits::Target;
@@ -26,7 +26,12 @@ pub fn lower(program: &Program, target: &Target) -> Result<DevicePlan, LowerErro
     addressable(program)?;
     let wide = program.values().find(|&v| program.ty(v).dtype == DType::F64);
     if let Some(v) = wide.filter(|_| !target.f64) {
-        return Err(LowerError::NoF64 { name: format!("{v:?}: {}", program.ty(v).show(&program.axes)) });
+        let name = match program.op(v) {
+            Op::Input(i) => program.inputs[*i as usize].name.clone(),
+            Op::Param(i) => program.params[*i as usize].port.name.clone(),
+            op => op.name().into(),
+        };
+        return Err(LowerError::NoF64 { name: format!("{name}: {}", program.ty(v).show(&program.axes)) });
     }
     // Fusion counts the tensors of a kernel before it is known what is computed again: where it was too hopeful, it is asked for less.
     let bindings = target.limits.max_storage_buffers_per_shader_stage as usize;
