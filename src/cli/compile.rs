@@ -145,9 +145,20 @@ pub fn details(chosen: &Chosen, settings: &Settings, report: &Report, pruning: O
         ("sets", json!(sets)),
         ("algorithm", json!(settings.passes.algorithm.name())),
         ("report", json!(report)),
-        ("pruning", json!(pruning)),
+        ("pruning", portable(json!(pruning))),
     ];
     fields.map(|(name, value)| (name.to_string(), value)).into_iter().collect()
+}
+
+/// Places without folders: what is written does not depend on where the model lies.
+fn portable(mut pruning: Value) -> Value {
+    let layers = pruning.pointer_mut("/layers").and_then(Value::as_array_mut);
+    for place in layers.into_iter().flatten().filter_map(|layer| layer.get_mut("place")) {
+        if let Some(name) = place.as_str().and_then(|p| Path::new(p).file_name()) {
+            *place = name.to_string_lossy().into();
+        }
+    }
+    pruning
 }
 
 /// The report, in Markdown.

@@ -62,25 +62,29 @@ fn the_folder_says_what_a_step_does_and_costs() {
     }
 }
 
-/// Wherever it is run from and whatever it is called: golden files are kept by users.
+/// Wherever it is run from and wherever the model lies, in any locale, on any number of threads: golden files are kept by users.
 #[test]
 fn the_same_bytes_from_anywhere() {
     let place = Place::new();
-    let model = format!("{}/models/localmixer.pf", env!("CARGO_MANIFEST_DIR"));
-    let args = |out: &str| ["compile", &model, "--preset", "S/1/1", "--batch", "8", "-o", out].map(String::from);
-    let mut first = Vec::new();
-    for i in 0..10 {
-        let out = place.arg(&format!("deep/er{i}/out"));
-        fs::create_dir_all(place.path("elsewhere")).unwrap();
-        let args = args(&out);
-        let mut command = pushforward(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        if i % 2 == 1 {
-            command.current_dir(place.path("elsewhere")).env("LC_ALL", "de_DE.UTF-8").env("TZ", "Asia/Tokyo").env("RAYON_NUM_THREADS", "1");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/localmixer.pf");
+    fs::create_dir_all(place.path("elsewhere")).unwrap();
+    fs::copy(&model, place.path("elsewhere/localmixer.pf")).unwrap();
+    for target in ["cpu", "cuda", "wgsl"] {
+        let mut first = Vec::new();
+        for i in 0..20 {
+            let out = place.arg(&format!("{target}/er{i}/out"));
+            let model = ["localmixer", "localmixer.pf", model.to_str().unwrap()][i % 3];
+            let mut command = pushforward(&["compile", model, "--preset", "S/1/1", "--batch", "8", "--target", target, "-o", &out]);
+            command.current_dir(if i % 3 == 1 { place.path("elsewhere") } else { place.path("") });
+            if i % 2 == 1 {
+                command.env("LC_ALL", "de_DE.UTF-8").env("TZ", "Asia/Tokyo").env("RAYON_NUM_THREADS", "1");
+            }
+            let ran = command.output().unwrap();
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+            let files = relative(Path::new(&out));
+            assert!(files.len() > 5 && (i == 0 || files == first), "{target}: run {i} wrote other bytes");
+            first = files;
         }
-        assert!(command.output().unwrap().status.success());
-        let files = relative(Path::new(&out));
-        assert!(files.len() > 5 && (i == 0 || files == first), "run {i} wrote other bytes");
-        first = files;
     }
 }
 
@@ -107,14 +111,44 @@ fn nothing_of_the_users_is_overwritten() {
 #[test]
 fn both_models_and_every_algorithm() {
     let place = Place::new();
-    for algorithm in ["bp", "lg-bp", "lg-fg-a"] {
-        for (model, sets) in [
-            ("tanh_mlp", vec![]),
-            ("localmixer", vec!["--preset", "S/1/1"]),
-            ("localmixer", vec!["--set", "channels=32", "--set", "groups=4", "--set", "norm=bn"]),
-        ] {
-            let out = place.arg(&format!("{algorithm}-{model}-{}", sets.len()));
-            succeeds(&[&["compile", model, "--batch", "4", "--algorithm", algorithm, "-o", &out], &sets[..]].concat());
+    for target in ["cpu", "cuda", "wgsl"] {
+        for algorithm in ["bp", "lg-bp", "lg-fg-a"] {
+            for (model, sets) in [
+                ("tanh_mlp", vec![]),
+                ("localmixer", vec!["--preset", "S/1/1"]),
+                ("localmixer", vec!["--set", "channels=32", "--set", "groups=4", "--set", "norm=bn"]),
+            ] {
+                let out = place.arg(&format!("{target}-{algorithm}-{model}-{}", sets.len()));
+                let fixed = ["compile", model, "--batch", "4", "--algorithm", algorithm, "--target", target, "-o", &out];
+                succeeds(&[&fixed, &sets[..]].concat());
+            }
         }
     }
+}
+
+/// What the paper trains fits every WebGPU device.
+#[test]
+fn every_preset_for_gpus() {
+    let place = Place::new();
+    for preset in pushforward_models::PRESETS {
+        for (target, algorithm) in [("cuda", "lg-fg-a"), ("wgsl", "lg-fg-a"), ("wgsl", "bp")] {
+            let out = place.arg(&format!("{target}-{algorithm}-{}", preset.name.replace('/', "-")));
+            succeeds(&["compile", "localmixer", "--preset", preset.name, "--algorithm", algorithm, "--target", target, "-o", &out]);
+        }
+    }
+}
+
+#[test]
+fn what_a_target_lacks_is_refused() {
+    let place = Place::new();
+    let (model, out) = (place.arg("double.pf"), place.arg("out"));
+    fs::write(&model, "pf 1\naxis N, A = 3;\nmodel double(x: f64[N, A]) { param w: f64[A] = 1; loss sum[A](x * w * w); }\n").unwrap();
+    let args =
+        |target: &'static str| ["compile", &model, "--batch", "4", "--algorithm", "bp", "--target", target, "-o", &out].map(String::from);
+    let wgsl = args("wgsl");
+    let wgsl: Vec<&str> = wgsl.iter().map(String::as_str).collect();
+    refused(&wgsl, 1, &["`x: f64[N, A]` is f64, which this target does not have", "hint: the cuda target has it"]);
+    let cuda = args("cuda");
+    succeeds(&cuda.iter().map(String::as_str).collect::<Vec<_>>());
+    refused(&["compile", "tanh_mlp", "--target", "metal", "-o", &out], 2, &["no target is called `metal`: there are cpu, cuda, wgsl"]);
 }

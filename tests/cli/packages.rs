@@ -222,36 +222,3 @@ fn nothing_foreign_is_overwritten() {
     let args = ["compile", "tanh_mlp", "--batch", "4", "--target", "cuda", "--force", "-o", &place.arg("out")];
     refused(&args, 1, &["kernels/mine.cl", "hint: choose another folder"]);
 }
-
-/// From anywhere, in any locale: users keep what comes out.
-#[test]
-fn the_same_bytes_from_anywhere() {
-    let place = Place::new();
-    fs::create_dir_all(place.path("elsewhere")).unwrap();
-    for target in ["cuda", "wgsl"] {
-        let mut first: Option<Vec<(String, Vec<u8>)>> = None;
-        for i in 0..4 {
-            let out = place.arg(&format!("{target}{i}"));
-            let mut command =
-                crate::pushforward(&["compile", "localmixer", "--preset", "S/1/1", "--batch", "8", "--target", target, "-o", &out]);
-            if i % 2 == 1 {
-                command
-                    .current_dir(place.path("elsewhere"))
-                    .env("LC_ALL", "de_DE.UTF-8")
-                    .env("TZ", "Asia/Tokyo")
-                    .env("RAYON_NUM_THREADS", "1");
-            }
-            assert!(command.output().unwrap().status.success());
-            let read = |folder: String| {
-                let names = place.names(&folder).into_iter().filter(|n| n != "kernels");
-                names.map(|n| format!("{folder}/{n}")).collect::<Vec<_>>()
-            };
-            let folder = format!("{target}{i}");
-            let files = read(folder.clone()).into_iter().chain(read(format!("{folder}/kernels")));
-            let files: Vec<(String, Vec<u8>)> =
-                files.map(|f| (f.trim_start_matches(&folder).to_string(), fs::read(place.path(&f)).unwrap())).collect();
-            assert!(files.len() > 10 && first.as_ref().is_none_or(|first| *first == files), "{target}: run {i} wrote other bytes");
-            first = Some(files);
-        }
-    }
-}
