@@ -6,7 +6,7 @@ use pushforward_cpu::Pool;
 use pushforward_gpu::driver::{DeviceError, Driver, open};
 use pushforward_gpu::emu::{self, Emulator};
 use pushforward_gpu::session::Session;
-use pushforward_plan::device::{Limits, Precision, Target};
+use pushforward_plan::device::{Precision, Target};
 
 /// Where steps run. Clones share threads, or the device.
 #[derive(Clone)]
@@ -74,7 +74,7 @@ pub type Opened = Result<(Box<dyn Driver + Send>, Target), DeviceError>;
 pub fn driver(name: &str, precision: Precision) -> Option<Opened> {
     match name {
         "cuda-emu" => Some(emulator(precision)),
-        "wgsl" | "wgpu" => Some(open::wgsl().map(|driver| (driver, Target::webgpu(Limits::default())))),
+        "wgsl" | "wgpu" => Some(open::wgsl().map(|(driver, limits)| (driver, Target::webgpu(limits)))),
         "cuda" => Some(open::cuda().map(|driver| (driver, Target::cuda(precision)))),
         _ => None,
     }

@@ -115,6 +115,12 @@ impl Wgpu {
         adapters().iter().map(about).collect()
     }
 
+    /// Bytes of the largest tensor that a kernel can be bound to, and that can be allocated.
+    pub fn largest(&self) -> (u64, u64) {
+        let limits = self.device.limits();
+        (limits.max_storage_buffer_binding_size, limits.max_buffer_size)
+    }
+
     /// As [`Driver::load`], with the kernels' texts, in the plan's order.
     fn load_sources(&mut self, plan: &DevicePlan, sources: &[Source]) -> Result<Loaded, DeviceError> {
         assert_eq!(plan.kernels.len(), sources.len(), "each kernel has a text");
@@ -449,17 +455,31 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pushforward_plan::device::Limits;
+
     use super::*;
+
+    fn opened<T>(opened: Result<T, DeviceError>) -> Option<T> {
+        if let Err(why) = &opened {
+            assert!(std::env::var_os("CI").is_none(), "in CI no test may skip: {why}");
+            eprintln!("skipped: {why}");
+        }
+        opened.ok()
+    }
+
+    #[test]
+    fn only_tensors_may_be_larger_than_every_device_takes() {
+        let Some((_, limits)) = opened(crate::driver::open::wgsl()) else { return };
+        let usual = Limits::default();
+        assert!(limits.max_storage_buffer_binding_size >= usual.max_storage_buffer_binding_size, "{limits:?}");
+        assert!(limits.max_buffer_size >= usual.max_buffer_size, "{limits:?}");
+        let Limits { max_storage_buffer_binding_size, max_buffer_size, .. } = usual;
+        assert_eq!(Limits { max_storage_buffer_binding_size, max_buffer_size, ..limits }, usual);
+    }
 
     #[test]
     fn a_device_that_is_gone_stays_gone_and_says_so() {
-        let mut device = match Wgpu::open() {
-            Ok(device) => device,
-            Err(why) => {
-                assert!(std::env::var_os("CI").is_none(), "in CI no test may skip: {why}");
-                return eprintln!("skipped: {why}");
-            }
-        };
+        let Some(mut device) = opened(Wgpu::open()) else { return };
         let memory = device.allocate("x", 4).unwrap();
         device.write(memory, &[1, 2, 3, 4]).unwrap();
         device.device.destroy();

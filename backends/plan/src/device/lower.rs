@@ -266,7 +266,8 @@ fn check(plan: &DevicePlan, target: &Target) -> Result<(), LowerError> {
         let error = || LowerError::Limit { kernel: kernel.into(), what: what.into(), needs, limit, has, hint };
         if needs <= has { Ok(()) } else { Err(error()) }
     };
-    let declare = "declare what the device has with --limits FILE";
+    let declare = "declare what the device has (`compile --limits FILE`), or take another target";
+    let smaller = "a smaller --batch, or declare what the device has (`compile --limits FILE`)";
     for k in &plan.kernels {
         let shared: usize = k.shared.iter().map(|s| s.len * element_bytes(s.dtype)).sum();
         let (args, threads) = (k.args.len() as u64, k.block as u64);
@@ -289,7 +290,6 @@ fn check(plan: &DevicePlan, target: &Target) -> Result<(), LowerError> {
         )?;
         fits(&k.name, "threads in a workgroup", threads, "maxComputeWorkgroupSizeX", limits.max_compute_workgroup_size_x, declare)?;
         let lines = k.grid.0.max(k.grid.1) as u64;
-        let smaller = "a smaller --batch, or declare what the device has with --limits FILE";
         fits(
             &k.name,
             "workgroups in a line",
@@ -299,7 +299,6 @@ fn check(plan: &DevicePlan, target: &Target) -> Result<(), LowerError> {
             smaller,
         )?;
     }
-    let smaller = "a smaller --batch, or declare what the device has with --limits FILE";
     for launch in &plan.launches {
         let kernel = &plan.kernels[launch.kernel].name;
         for &b in &launch.args {
