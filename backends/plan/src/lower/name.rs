@@ -22,9 +22,10 @@ pub fn of_nest(program: &Program, cluster: &Cluster) -> String {
     let ops: BTreeSet<&str> = cluster.computes.iter().filter_map(|&v| telling(program.op(v))).collect();
     let ops: Vec<&str> = ops.into_iter().collect();
     let outer = along(program, cluster.points - cluster.row);
-    short(match cluster.row.is_empty() {
-        true => format!("map_{outer}_{}", ops.join("_")),
-        false => format!("rows_{}_of_{outer}_{}", along(program, cluster.row), ops.join("_")),
+    short(match (cluster.row.is_empty(), outer.is_empty()) {
+        (true, _) => format!("map_{outer}_{}", ops.join("_")),
+        (false, true) => format!("rows_{}_{}", along(program, cluster.row), ops.join("_")),
+        (false, false) => format!("rows_{}_of_{outer}_{}", along(program, cluster.row), ops.join("_")),
     })
 }
 
@@ -43,7 +44,8 @@ fn along(program: &Program, set: AxisSet) -> String {
 }
 
 fn short(name: String) -> String {
-    name.trim_end_matches('_').replace("__", "_").chars().take(60).collect()
+    let name: String = name.replace("__", "_").chars().take(60).collect();
+    name.trim_end_matches('_').into()
 }
 
 /// Ops by which a person recognises what is computed.
