@@ -6,8 +6,10 @@ use std::collections::HashMap;
 
 use pushforward_ir::DType;
 use pushforward_ir::eval::Tensor;
-use pushforward_plan::device::kernel::{DevicePlan, Stmt};
+use pushforward_plan::device::kernel::{Comparison, DevicePlan, DeviceRole, Expr, Stmt};
+use pushforward_plan::device::verify::verify;
 use pushforward_plan::device::{self, Limits, Precision, Target};
+use pushforward_plan::kernel::{Access, ElementType};
 
 use crate::support::{Random, assert_near, evaluated, inlined, on_threads, tensors};
 
@@ -178,6 +180,16 @@ fn small_limits_are_kept() {
                 .all(|k| u64::from(k.grid.0) <= lines && u64::from(k.block) <= target.limits.max_compute_invocations_per_workgroup)
         );
     }
+    // Products have smaller tiles then.
+    for most in [128, 255, 7] {
+        let limits = Limits { max_compute_invocations_per_workgroup: most, ..Limits::default() };
+        let target = Target::webgpu(limits);
+        for text in [product(1, 40, 20, 33, "y"), product(3, 5, 9, 2, "relu(y) + c")] {
+            let plan = lowered(&text, DType::F32, &target);
+            assert!(plan.kernels.iter().all(|k| u64::from(k.block) <= most), "{}", device::print::plan(&plan));
+            check(&text, DType::F32, &target, 1e-6);
+        }
+    }
     // Nine tiles are more than a line; the second has places to spare, which must not store.
     for m in [140, 150] {
         let text = product(1, m, 9, 140, "relu(y) + c + s");
@@ -203,6 +215,51 @@ fn bindings_are_kept() {
     assert_eq!(plan.kernels.len(), 1);
 }
 
+/// What is wrong with a plan is found, whatever it is.
+#[test]
+fn faults_of_plans_are_found() {
+    let text = "pf 1\naxis A = 6; axis R = 1000;\n\
+        model m(x: f32[A, R]) { s = sum[R](x); t = sum[A](tanh(x)); output out: f32[A] = exp(s); output y: f32[R] = t * t + 1; }";
+    let sound = lowered(text, DType::F32, &Target::cuda(Precision::Fp32));
+    assert_eq!(verify(&sound), Vec::<String>::new());
+    let faults: [(&str, fn(&mut DevicePlan)); 9] = [
+        ("is used before it is named", |p| {
+            p.kernels[0].body.remove(0);
+        }),
+        ("a barrier that some threads may not reach", |p| {
+            let one = || Box::new(Expr::Int(1));
+            p.kernels[0].body.push(Stmt::If(Expr::Compare(Comparison::Lt, Box::new(Expr::Thread), one()), vec![Stmt::Barrier]));
+        }),
+        ("is named twice", |p| {
+            let first = p.kernels[0].body[0].clone();
+            p.kernels[0].body.insert(0, first);
+        }),
+        ("is only written, and loaded", |p| p.kernels[0].args.iter_mut().for_each(|a| a.access = Access::Write)),
+        ("is only read, and stored", |p| p.kernels[0].args.iter_mut().for_each(|a| a.access = Access::Read)),
+        ("a buffer is bound twice", |p| p.launches[0].args[1] = p.launches[0].args[0]),
+        ("1 streams for 0", |p| p.launches[0].streams.push(3)),
+        ("has another dtype", |p| p.buffers.iter_mut().for_each(|b| b.dtype = ElementType::I32)),
+        ("the input `x` is written", |p| p.kernels[0].args.iter_mut().for_each(|a| a.access = Access::ReadWrite)),
+    ];
+    for (says, spoil) in faults {
+        let mut plan = sound.clone();
+        spoil(&mut plan);
+        let problems = verify(&plan);
+        assert!(problems.iter().any(|p| p.contains(says)), "{says}: {problems:?}");
+    }
+    // Two that live at the same time, put into one slot.
+    let text = "pf 1\naxis A = 40; axis B = 40; axis C = 40;\n\
+        model m(x: f32[A, B], y: f32[B, C], z: f32[A, C]) { p = sum[B](x * y); q = sum[A](x * z); output o: f32[A, B] = sum[C](tanh(p) * tanh(q)); }";
+    let mut plan = lowered(text, DType::F32, &Target::cuda(Precision::Fp32));
+    assert!(verify(&plan).is_empty() && plan.slots.len() > 1, "{}", device::print::plan(&plan));
+    for buffer in &mut plan.buffers {
+        if let DeviceRole::Slot(slot) = &mut buffer.role {
+            *slot = 0;
+        }
+    }
+    assert!(verify(&plan).iter().any(|p| p.contains("live in slot 0 at the same time")));
+}
+
 /// What a target lacks is said with the kernel, the limit, both numbers and what to do.
 #[test]
 fn exceeded_limits_are_named() {
@@ -221,8 +278,8 @@ fn exceeded_limits_are_named() {
             ["bytes of workgroup memory", "`maxComputeWorkgroupStorageSize` is 1000"],
         ),
         (
-            Limits { max_compute_invocations_per_workgroup: 128, ..Limits::default() },
-            ["needs 256 threads", "`maxComputeInvocationsPerWorkgroup` is 128"],
+            Limits { max_compute_invocations_per_workgroup: 0, ..Limits::default() },
+            ["needs 1 threads", "`maxComputeInvocationsPerWorkgroup` is 0"],
         ),
         (
             Limits { max_storage_buffer_binding_size: 100, ..Limits::default() },

@@ -145,10 +145,8 @@ pub fn on_threads(program: &Program, inputs: &Inputs, target: &Target) -> HashMa
         DeviceRole::Output(_) => vec![f64::NAN; b.len()],
         DeviceRole::Slot(_) => Vec::new(),
     };
-    for launch in &plan.launches {
-        let distinct: std::collections::BTreeSet<_> = launch.args.iter().collect();
-        assert_eq!(distinct.len(), launch.args.len(), "a kernel is bound to one buffer twice, and its arguments are said to be apart");
-    }
+    let problems = device::verify::verify(&plan);
+    assert!(problems.is_empty(), "{problems:?}\n{}", program.to_text());
     let scalars = plan.scalars.iter().map(|s| inputs[&s.name].data[0]).collect();
     let mut memory = device::run::Memory { scalars, buffers: plan.buffers.iter().map(numbers).collect() };
     device::run::run(&plan, &mut memory).unwrap_or_else(|e| panic!("{e}\n{}", program.to_text()));

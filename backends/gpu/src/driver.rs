@@ -25,6 +25,9 @@ pub enum DeviceError {
     Absent { what: &'static str, why: String, hint: String },
     #[error("{device} cannot give {bytes} bytes for `{name}`: {why}; hint: a smaller --batch takes less")]
     Memory { device: String, name: String, bytes: usize, why: String },
+    /// Not what `pushforward_plan` makes.
+    #[error("the plan `{plan}` is not sound: {problem}")]
+    Plan { plan: String, problem: String },
     /// What the caller handed in does not fit.
     #[error("`{name}` {why}")]
     Tensor { name: String, why: String },

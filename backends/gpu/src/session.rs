@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use pushforward_plan::device::kernel::{DeviceBuffer, DevicePlan, DeviceRole};
+use pushforward_plan::device::verify::verify;
 use pushforward_plan::kernel::ElementType;
 use pushforward_plan::tensor::{Numbers, Slice, SliceMut};
 
@@ -51,6 +52,9 @@ impl Session {
 
     /// Makes a plan ready to run. What an error leaves behind is what was there before.
     pub fn load(&mut self, plan: DevicePlan) -> Result<ProgramId, DeviceError> {
+        if let Some(problem) = verify(&plan).into_iter().next() {
+            return Err(DeviceError::Plan { plan: plan.name.clone(), problem });
+        }
         let loaded = self.driver.load(&plan)?;
         let mut own = Vec::new();
         if let Err(error) = self.allocate(&plan, &mut own) {

@@ -485,7 +485,11 @@ mod tests {
         device.device.destroy();
         let lost = |error: DeviceError| match &error {
             DeviceError::Lost { what, .. } => what.clone(),
-            DeviceError::Absent { .. } | DeviceError::Memory { .. } | DeviceError::Tensor { .. } | DeviceError::Compile { .. } => {
+            DeviceError::Absent { .. }
+            | DeviceError::Memory { .. }
+            | DeviceError::Plan { .. }
+            | DeviceError::Tensor { .. }
+            | DeviceError::Compile { .. } => {
                 panic!("another error: {error}")
             }
         };

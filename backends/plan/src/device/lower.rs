@@ -70,9 +70,9 @@ fn decide(original: &Program, prepared: &Prepared, target: &Target, updates: Upd
     for c in groups.into_iter().flat_map(|g| g.clusters) {
         let cluster = &clusters.list[c];
         let stores = stores(prepared, &clusters, cluster, &layouts);
+        let most = target.limits.max_compute_invocations_per_workgroup.min(target.limits.max_compute_workgroup_size_x);
         match cluster.kind {
             Kind::Nest => {
-                let most = target.limits.max_compute_invocations_per_workgroup;
                 let order = order(program, cluster, &orders);
                 let lowered = |keeps| {
                     let Lowered { body, args, buffers, .. } = lower::nest::nest(program, cluster, &layouts, stores.clone(), &order, keeps);
@@ -91,7 +91,7 @@ fn decide(original: &Program, prepared: &Prepared, target: &Target, updates: Upd
                 let product = product::product(program, cluster, &layouts, stores);
                 let named = name::of_product(&product.m, &product.n, &product.k);
                 plan.kernel(cluster, named, &product.args, &product.buffers, |writer, target| {
-                    tile(writer, &product, target.precision, line(target))
+                    tile(writer, &product, target.precision, most, line(target))
                 });
             }
             Kind::Noise => unreachable!("noise is drawn in nests and products"),

@@ -8,6 +8,7 @@
 //! | `lower.rs` | from a program to a plan |
 //! | `init.rs` | the plan of parameters' first values |
 //! | `nest.rs`, `tile.rs` | loop nests and matrix products, shared out among threads |
+//! | `verify.rs` | what holds of every plan |
 //! | `print.rs` | the plan as text |
 //! | `write.rs`, `tidy.rs` | the writing of a thread's program |
 //! | `run.rs` | a slow machine that runs plans and finds races: the oracle of those who spell them |
@@ -21,6 +22,7 @@ pub mod print;
 pub mod run;
 mod tidy;
 mod tile;
+pub mod verify;
 mod write;
 
 pub use init::init;

@@ -21,20 +21,22 @@ struct Shape {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Cores {
-    /// 16 x 16 threads, each with every sixteenth column of consecutive rows.
-    Simt,
+    /// So many threads squared, each with every so-manieth column of consecutive rows.
+    Simt(u64),
     /// 2 x 2 warps with a quarter of the tile each, in steps of 16 x 8 x 8.
     Tensor,
 }
 
-/// Threads of a side.
+/// Threads of a side, where a block may have so many.
 const SIDE: u64 = 16;
+/// Rows and columns of a thread, at most, but in large tiles.
+const EACH: u64 = 4;
 const WARP: u64 = 32;
 /// A block should not be alone on a device: large tiles are taken where this many remain.
 const ENOUGH_BLOCKS: u64 = 128;
 
 impl Shape {
-    fn of(p: &Product, precision: Precision) -> Shape {
+    fn of(p: &Product, precision: Precision, most_threads: u64) -> Shape {
         let (m, n) = (Product::size(&p.m) as u64, Product::size(&p.n) as u64);
         let side = |size: u64, least: u64| size.next_power_of_two().clamp(least, 64);
         match (precision, p.dtype) {
@@ -43,24 +45,26 @@ impl Shape {
             (Precision::Tf32 | Precision::Fp32, _) => {}
         }
         let blocks = |side: u64| m.div_ceil(side) * n.div_ceil(side) * Product::size(&p.batch) as u64;
-        let large = m >= 128 && n >= 128 && blocks(128) >= ENOUGH_BLOCKS && p.dtype == ElementType::F32;
+        let threads = (0..=SIDE.ilog2()).rev().map(|bits| 1 << bits).find(|t| t * t <= most_threads).unwrap_or(1);
+        let large = m >= 128 && n >= 128 && blocks(128) >= ENOUGH_BLOCKS && p.dtype == ElementType::F32 && threads == SIDE;
+        let side = |size: u64| size.next_power_of_two().clamp(threads, EACH * threads);
         match large {
-            true => Shape { m: 128, n: 128, k: 8, cores: Cores::Simt },
-            false => Shape { m: side(m, SIDE), n: side(n, SIDE), k: 16, cores: Cores::Simt },
+            true => Shape { m: 128, n: 128, k: 8, cores: Cores::Simt(threads) },
+            false => Shape { m: side(m), n: side(n), k: 16, cores: Cores::Simt(threads) },
         }
     }
 
     fn threads(&self) -> u64 {
         match self.cores {
-            Cores::Simt => SIDE * SIDE,
+            Cores::Simt(side) => side * side,
             Cores::Tensor => 4 * WARP,
         }
     }
 }
 
-/// `line`: as for a nest.
-pub fn tile(writer: &mut Writer, product: &Product, precision: Precision, line: u64) -> Threads {
-    let shape = Shape::of(product, precision);
+/// `most_threads`, `line`: as for a nest.
+pub fn tile(writer: &mut Writer, product: &Product, precision: Precision, most_threads: u64, line: u64) -> Threads {
+    let shape = Shape::of(product, precision, most_threads);
     let (m, n, batch) = (size(&product.m), size(&product.n), size(&product.batch));
     let (m_tiles, n_tiles) = (m.div_ceil(shape.m), n.div_ceil(shape.n));
     let blocks = batch * m_tiles * n_tiles;
@@ -79,7 +83,7 @@ pub fn tile(writer: &mut Writer, product: &Product, precision: Precision, line: 
     let batch_index = writer.split(&batch_index, &product.batch, &mut body);
 
     let pad = match shape.cores {
-        Cores::Simt => 4,
+        Cores::Simt(_) => 4,
         Cores::Tensor => 8,
     };
     let a_strip = Strip { operand: &product.a, side: &product.m, first: m_first.clone(), width: shape.m, padded: shape.m + pad };
@@ -98,13 +102,13 @@ pub fn tile(writer: &mut Writer, product: &Product, precision: Precision, line: 
     tile.load(&b_strip, b_shared, step, false, &mut each);
     each.push(Stmt::Barrier);
     match shape.cores {
-        Cores::Simt => tile.multiply(&place, (a_shared, a_strip.padded), (b_shared, b_strip.padded), sums, &mut each),
+        Cores::Simt(_) => tile.multiply(&place, (a_shared, a_strip.padded), (b_shared, b_strip.padded), sums, &mut each),
         Cores::Tensor => tile.multiply_by_warps(&place, (a_shared, a_strip.padded), (b_shared, b_strip.padded), sums, &mut each),
     }
     each.push(Stmt::Barrier);
     body.push(Stmt::For { var: step, count: size(&product.k).div_ceil(shape.k), unroll: false, body: each });
     match shape.cores {
-        Cores::Simt => tile.finish(&place, sums, &mut body),
+        Cores::Simt(_) => tile.finish(&place, sums, &mut body),
         Cores::Tensor => tile.finish_by_warps(&place, sums, &mut body),
     }
     let k = size(&product.k);
@@ -150,26 +154,34 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// Rows of a thread.
+    /// Threads of a side, or warps.
+    fn side(&self) -> u64 {
+        match self.shape.cores {
+            Cores::Simt(side) => side,
+            Cores::Tensor => 2,
+        }
+    }
+
+    /// Rows of a thread, or of a warp.
     fn rows(&self) -> u64 {
-        self.shape.m / SIDE
+        self.shape.m / self.side()
     }
 
     fn columns(&self) -> u64 {
-        self.shape.n / SIDE
+        self.shape.n / self.side()
     }
 
     fn place(&mut self, body: &mut Vec<Stmt>) -> Place {
         match self.shape.cores {
-            Cores::Simt => {
-                let row = self.writer.index(mul(div(Expr::Thread, SIDE), self.rows()), body);
-                let column = self.writer.index(rem(Expr::Thread, SIDE), body);
+            Cores::Simt(side) => {
+                let row = self.writer.index(mul(div(Expr::Thread, side), self.rows()), body);
+                let column = self.writer.index(rem(Expr::Thread, side), body);
                 Place { row, column, group: Expr::Int(0), lane: Expr::Int(0) }
             }
             Cores::Tensor => {
                 let warp = self.writer.index(div(Expr::Thread, WARP), body);
-                let row = self.writer.index(mul(div(warp.clone(), 2), self.shape.m / 2), body);
-                let column = self.writer.index(mul(rem(warp, 2), self.shape.n / 2), body);
+                let row = self.writer.index(mul(div(warp.clone(), 2), self.rows()), body);
+                let column = self.writer.index(mul(rem(warp, 2), self.columns()), body);
                 let group = self.writer.index(div(rem(Expr::Thread, WARP), 4), body);
                 let lane = self.writer.index(rem(Expr::Thread, 4), body);
                 Place { row, column, group, lane }
@@ -211,7 +223,7 @@ impl Tile<'_> {
         strip.operand.insts.iter().for_each(|i| self.writer.inst(i, &index, &mut regs, &mut inner));
         let number = regs[&strip.operand.reg].1.clone();
         let number = match self.shape.cores {
-            Cores::Simt => number,
+            Cores::Simt(_) => number,
             Cores::Tensor => Expr::Tf32(Box::new(number)),
         };
         inner.push(Stmt::Set(value, number));
@@ -243,7 +255,7 @@ impl Tile<'_> {
         let fetch = Stmt::SetElement(x, Expr::Var(i), Expr::Shared(a.0, Box::new(at)));
         each.push(Stmt::For { var: i, count: rows, unroll: true, body: vec![fetch] });
         let j = self.writer.fresh();
-        let at = add(add(mul(Expr::Var(term), b.1), place.column.clone()), mul(Expr::Var(j), SIDE));
+        let at = add(add(mul(Expr::Var(term), b.1), place.column.clone()), mul(Expr::Var(j), self.side()));
         let fetch = Stmt::SetElement(y, Expr::Var(j), Expr::Shared(b.0, Box::new(at)));
         each.push(Stmt::For { var: j, count: columns, unroll: true, body: vec![fetch] });
         let (i, j) = (self.writer.fresh(), self.writer.fresh());
@@ -260,7 +272,7 @@ impl Tile<'_> {
         let (rows, columns) = (self.rows(), self.columns());
         let at = add(mul(Expr::Var(i), columns), Expr::Var(j));
         let row = add(self.m_first.clone(), add(place.row.clone(), Expr::Var(i)));
-        let column = add(self.n_first.clone(), add(place.column.clone(), mul(Expr::Var(j), SIDE)));
+        let column = add(self.n_first.clone(), add(place.column.clone(), mul(Expr::Var(j), self.side())));
         let mut inner = Vec::new();
         self.element(row, column, Expr::Element(sums, Box::new(at)), &mut inner);
         let inner = Stmt::For { var: j, count: columns, unroll: true, body: inner };
@@ -297,7 +309,7 @@ impl Tile<'_> {
 
     /// Steps of 16 rows, and of 8 columns, of a warp.
     fn fragments(&self) -> (u64, u64) {
-        (self.shape.m / 2 / 16, self.shape.n / 2 / 8)
+        (self.rows() / 16, self.columns() / 8)
     }
 
     fn multiply_by_warps(&mut self, place: &Place, a: (SharedId, u64), b: (SharedId, u64), sums: Var, body: &mut Vec<Stmt>) {
