@@ -1,5 +1,5 @@
-//! Every algorithm on every model, LocalMixer being one of many: all passes run and are verified, the evaluator and the CPU agree on every output of
-//! the step, and training lowers the loss. Models are files in `tests/corpus/models`; a new one is a new file.
+//! Every algorithm on every model, LocalMixer being one of many: all passes run and are verified, the evaluator, the CPU and plans for devices agree
+//! on every output of the step, and training lowers the loss. Models are files in `tests/corpus/models`; a new one is a new file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,7 +9,9 @@ use pushforward_ir::eval::{Inputs, Tensor};
 use pushforward_ir::{DType, Program};
 use pushforward_passes::{Algorithm, NoiseSource, Options, perturb, reach};
 
-use crate::support::{LOCALMIXER, Random, SMALL_MIXER, TANH_MLP, assert_near, evaluated, inlined, on_cpu, passed, tensors};
+use pushforward_plan::device::{Limits, Precision, Target};
+
+use crate::support::{LOCALMIXER, Random, SMALL_MIXER, TANH_MLP, assert_near, evaluated, inlined, on_cpu, on_threads, passed, tensors};
 
 const BATCH: usize = 5;
 
@@ -33,7 +35,7 @@ fn float(text: &str, sets: &[(&str, &str)], float: DType) -> Program {
 }
 
 #[test]
-fn evaluator_and_cpu_agree_on_steps_of_all_models() {
+fn all_back_ends_agree_on_steps_of_all_models() {
     for (name, text, sets) in models() {
         let program = float(&text, &sets, DType::F32);
         for algorithm in Algorithm::ALL {
@@ -42,7 +44,11 @@ fn evaluator_and_cpu_agree_on_steps_of_all_models() {
                 let step = passed(program.clone(), algorithm.passes(), &options);
                 let inputs = tensors(&step, &mut Random::new(11));
                 let what = format!("{name}, {}, {directions} directions", algorithm.name());
-                assert_near(&what, &on_cpu(&step, &inputs, true, 2), &evaluated(&step, &inputs), 2e-5, 2e-6);
+                let expected = evaluated(&step, &inputs);
+                assert_near(&what, &on_cpu(&step, &inputs, true, 2), &expected, 2e-5, 2e-6);
+                for target in [Target::cuda(Precision::Fp32), Target::webgpu(Limits::default())] {
+                    assert_near(&format!("{what}, on threads"), &on_threads(&step, &inputs, &target), &expected, 2e-5, 2e-6);
+                }
             }
         }
     }
@@ -50,14 +56,17 @@ fn evaluator_and_cpu_agree_on_steps_of_all_models() {
 
 /// The same step in f64 has the same passes, and a tolerance in which nothing can hide.
 #[test]
-fn evaluator_and_cpu_agree_in_f64() {
+fn all_back_ends_agree_in_f64() {
     for (name, text, sets) in models() {
         let program = float(&text, &sets, DType::F64);
         for algorithm in Algorithm::ALL {
             let step = passed(program.clone(), algorithm.passes(), &Options { noise: NoiseSource::Given, ..Options::new(algorithm) });
             let inputs = tensors(&step, &mut Random::new(12));
             let what = format!("{name}, {}", algorithm.name());
-            assert_near(&what, &on_cpu(&step, &inputs, true, 1), &evaluated(&step, &inputs), 1e-11, 1e-13);
+            let expected = evaluated(&step, &inputs);
+            assert_near(&what, &on_cpu(&step, &inputs, true, 1), &expected, 1e-11, 1e-13);
+            let threads = on_threads(&step, &inputs, &Target::cuda(Precision::Fp32));
+            assert_near(&format!("{what}, on threads"), &threads, &expected, 1e-11, 1e-13);
         }
     }
 }
