@@ -163,6 +163,31 @@ fn rows_too_long_to_be_kept_are_computed_again() {
     assert_eq!((arrays(2000), arrays(40_000)), (1, 0));
 }
 
+/// Few numbers from many: along some of the summed axes first. A sum that keeps a device busy as it is stays one.
+#[test]
+fn long_sums_go_in_two_steps() {
+    let sums = |text: &str| {
+        let plan = lowered(text, DType::F32, &Target::cuda(Precision::Fp32));
+        plan.kernels.iter().map(|k| (k.name.clone(), k.grid.0)).collect::<Vec<_>>()
+    };
+    let head = "pf 1\naxis N = 64; axis P = 64; axis A = 8; axis B = 8; axis M = 2000;\n";
+    let model = |inputs: &str, sum: &str, axes: &str| format!("{head}model m({inputs}) {{ output out: f32[{axes}] = 2.0 * {sum}; }}");
+    let product = model("x: f32[N, P, A], y: f32[N, P, B]", "sum[N, P](x * y)", "A, B");
+    assert_eq!(sums(&product), [("gemm_A_by_B_over_P".into(), 64), ("rows_N_of_A_B".into(), 2)]);
+    let whole = model("x: f32[N, P, A, B]", "sum[N, P, A, B](x * x)", "");
+    assert_eq!(sums(&whole).len(), 2);
+    let columns = model("x: f32[N, P, A]", "sum[N, P](tanh(x))", "A");
+    assert_eq!(sums(&columns).len(), 2);
+    // Enough rows; too few terms to be worth it.
+    let (rows, short) = (model("x: f32[M, P]", "sum[P](x)", "M"), model("x: f32[N, A]", "sum[N](x)", "A"));
+    assert_eq!((sums(&rows).len(), sums(&short).len()), (1, 1));
+    // A quarter of a million terms.
+    for text in [product, whole, columns, rows, short] {
+        check(&text, DType::F32, &Target::cuda(Precision::Fp32), 2e-6);
+        check(&text, DType::F64, &Target::cuda(Precision::Fp32), 1e-13);
+    }
+}
+
 /// More blocks than a line of a grid holds, and blocks of fewer threads.
 #[test]
 fn small_limits_are_kept() {

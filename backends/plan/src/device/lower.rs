@@ -50,7 +50,7 @@ pub fn lower(program: &Program, target: &Target) -> Result<DevicePlan, LowerErro
 
 fn plan(program: &Program, target: &Target, ability: Ability) -> DevicePlan {
     let mut plans = Updates::ALL.into_iter().filter_map(|updates| {
-        let prepared = prepare::run(program, updates == Updates::Apart);
+        let prepared = prepare::run(program, updates == Updates::Apart, true);
         decide(program, &prepared, target, updates, ability)
     });
     plans.next().expect("updates by copies that nothing waits for have an order")

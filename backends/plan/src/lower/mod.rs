@@ -9,6 +9,7 @@
 //! | `nest.rs` | the sections of a loop nest, its lanes, what it keeps |
 //! | `gemm.rs` | dimensions of a matrix product that is a call, and where it is cut |
 //! | `product.rs` | dimensions of one that computes its operands and what becomes of its result |
+//! | `split.rs` | which sums go in two steps, on devices |
 //! | `schedule.rs` | the order of launches, stages, slices |
 //! | `memory.rs` | where temporaries lie |
 //! | `name.rs` | what kernels are called |
@@ -22,6 +23,7 @@ pub(crate) mod place;
 pub(crate) mod prepare;
 pub(crate) mod product;
 pub(crate) mod schedule;
+mod split;
 
 use std::collections::HashMap;
 
@@ -69,7 +71,7 @@ pub fn lower(program: &Program, options: &Options) -> Result<Plan, LowerError> {
     }
     addressable(program)?;
     let mut plans = Updates::ALL.into_iter().filter_map(|updates| {
-        let prepared = prepare::run(program, updates == Updates::Apart);
+        let prepared = prepare::run(program, updates == Updates::Apart, false);
         decide(program, &prepared, options, updates).map(Decided::plan)
     });
     let mut plan = plans.next().expect("updates by copies that nothing waits for have an order");

@@ -17,6 +17,8 @@ use pushforward_ir::op::{Affine, Class, Noise};
 use pushforward_ir::program::{Output, Port, rebuild};
 use pushforward_ir::{AxisSet, Builder, DType, Op, Program, Value};
 
+use super::split::split;
+
 /// The op that copies: marks have no meaning any more, so one of them, the identity, is free for it.
 pub const COPY: Op = Op::StopGradient;
 
@@ -35,8 +37,8 @@ pub struct Prepared {
     pub targets: Vec<Target>,
 }
 
-/// `apart`: the new values of parameters have a second copy, so that they can lie in memory of their own before the update.
-pub fn run(program: &Program, apart: bool) -> Prepared {
+/// `splits`: long sums go in two steps. `apart`: the new values of parameters have a second copy, so that they can lie in memory of their own before the update.
+pub fn run(program: &Program, apart: bool, splits: bool) -> Prepared {
     let program = indexed(program);
     let program = trimmed(&program);
     let program = rebuild(&program, |b, v, args| match program.op(v) {
@@ -44,6 +46,7 @@ pub fn run(program: &Program, apart: bool) -> Prepared {
         Op::Sum(over) => sum(b, args[0], *over),
         _ => b.copy(&program, v, args),
     });
+    let program = if splits { split(&program) } else { program };
     let program = sunk(&program);
     copies(&program, apart)
 }
