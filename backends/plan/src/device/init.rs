@@ -7,8 +7,9 @@ use pushforward_ir::program::Init;
 
 use super::kernel::*;
 use super::limits::Target;
-use super::lower::unique;
+use super::lower::{grid, line};
 use crate::kernel::{Access, ElementType, Prim};
+use crate::lower::name;
 
 /// What a seed is called among the scalars.
 const SEED: &str = "seed";
@@ -22,14 +23,13 @@ pub fn init(program: &Program, step: &DevicePlan, target: &Target) -> DevicePlan
         DevicePlan { scalars, buffers: Vec::new(), slots: Vec::new(), kernels: Vec::new(), launches: Vec::new(), ..step.clone() };
     let limits = &target.limits;
     let block = (BLOCK as u64).min(limits.max_compute_invocations_per_workgroup).min(limits.max_compute_workgroup_size_x).max(1) as u32;
-    let line = limits.max_compute_workgroups_per_dimension.clamp(1, 65_535);
     for buffer in &step.buffers {
         let (DeviceRole::State(parameter), false) = (buffer.role, buffer.is_empty()) else { continue };
-        let kernel = kernel(buffer.dtype, program.params[parameter].init, buffer.len() as u64, block, line);
+        let kernel = kernel(buffer.dtype, program.params[parameter].init, buffer.len() as u64, block, line(target));
         let number = match plan.kernels.iter().position(|k| k.body == kernel.body && k.args == kernel.args) {
             Some(known) => known,
             None => {
-                let name = unique(&kernel.name, |n| plan.kernels.iter().any(|k| k.name == n));
+                let name = name::unique(&kernel.name, |n| plan.kernels.iter().any(|k| k.name == n));
                 plan.kernels.push(DeviceKernel { name, ..kernel });
                 plan.kernels.len() - 1
             }
@@ -50,7 +50,7 @@ fn kernel(dtype: ElementType, init: Init, len: u64, block: u32, line: u64) -> De
         ElementType::I32 | ElementType::Bool => false,
     };
     let blocks = len.div_ceil(block as u64);
-    let grid = if blocks <= line { (blocks as u32, 1) } else { (line as u32, blocks.div_ceil(line) as u32) };
+    let grid = grid(blocks, line);
     let wide = grid.0 as u64 * grid.1 as u64 * block as u64 > u32::MAX as u64;
     let at = || Expr::Var(0);
     let (name, about, value) = match init {

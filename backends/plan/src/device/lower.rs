@@ -101,8 +101,13 @@ fn decide(original: &Program, prepared: &Prepared, target: &Target, updates: Upd
 }
 
 /// Blocks of one line of a grid.
-fn line(target: &Target) -> u64 {
+pub(super) fn line(target: &Target) -> u64 {
     target.limits.max_compute_workgroups_per_dimension.clamp(1, 65_535)
+}
+
+/// Lines as long as they may be, the last one perhaps longer than it must.
+pub(super) fn grid(blocks: u64, line: u64) -> (u32, u32) {
+    if blocks <= line { (blocks as u32, 1) } else { (line as u32, blocks.div_ceil(line) as u32) }
 }
 
 /// A plan in the making: buffers by the layouts' numbers.
@@ -153,7 +158,7 @@ impl<'a> Plan<'a> {
                 }
                 None => {
                     bound.push(Bound::Memory(device_args.len()));
-                    let name = unique(&argument(&self.buffers[b]), |n| device_args.iter().any(|a| a.name == n));
+                    let name = name::unique(&argument(&self.buffers[b]), |n| device_args.iter().any(|a| a.name == n));
                     device_args.push(DeviceArg { name, dtype: arg.dtype, access: arg.access });
                     memory.push(b);
                 }
@@ -167,12 +172,12 @@ impl<'a> Plan<'a> {
         let body = tidy(body);
         let Writer { streams, shared, .. } = writer;
         let line = line(self.target);
-        let grid = if blocks <= line { (blocks as u32, 1) } else { (line as u32, blocks.div_ceil(line) as u32) };
+        let grid = grid(blocks, line);
         let wide = memory.iter().any(|&b| self.buffers[b].len() > u32::MAX as usize) || blocks * block as u64 > u32::MAX as u64;
         let dtypes: Vec<_> = device_args.iter().map(|a| (a.dtype, a.access)).collect();
         let key = format!("{dtypes:?} {read:?} {grid:?} {block} {wide} {shared:?} {body:?}");
         let number = *self.known.entry(key).or_insert_with(|| {
-            let name = unique(&named, |n| self.kernels.iter().any(|k| k.name == n));
+            let name = name::unique(&named, |n| self.kernels.iter().any(|k| k.name == n));
             let about = name::about(self.program, cluster);
             let (scalars, streams) = (read.into_iter().collect(), streams.len());
             self.kernels.push(DeviceKernel { name, about, args: device_args, scalars, streams, grid, block, shared, wide, work, body });
@@ -248,14 +253,6 @@ fn argument(buffer: &Buffer) -> String {
         Role::State(_) => format!("param_{name}"),
         Role::Output(_) => format!("out_{name}"),
         Role::Temp(_) => name,
-    }
-}
-
-/// `name`, or with the first number that makes it unique.
-pub(super) fn unique(name: &str, taken: impl Fn(&str) -> bool) -> String {
-    match taken(name) {
-        false => name.to_string(),
-        true => (2..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).expect("numbers do not end"),
     }
 }
 

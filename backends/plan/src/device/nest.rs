@@ -5,6 +5,7 @@
 use super::kernel::{Expr, IndexOp, Stmt, Var, VarType, Work};
 use super::write::{Registers, Writer, add, below, both, combined, div, guarded, least, mul, neutral, rem};
 use crate::kernel::{Access, Arg, ElementType, Inst, InstKind, Loop, Loops, Reduction, Section};
+use crate::lower::split::ENOUGH_BLOCKS;
 use crate::merge::merged;
 
 /// How a block's threads are shared out.
@@ -32,8 +33,6 @@ const WARP: u64 = 32;
 const MOST_UNROLLED: u64 = 16;
 /// Numbers side by side that memory brings at once.
 const LEAST_ABREAST: u64 = 8;
-/// A device has about so many places for blocks.
-const ENOUGH_BLOCKS: u64 = 128;
 /// Numbers of its rows that a thread may keep: more do not fit its registers, and thousands are more than WGSL lets it have.
 pub const MOST_KEPT: u64 = 64;
 /// Elements of a row for a thread, if there are enough.
@@ -57,7 +56,7 @@ impl Shape {
         // Enough points side by side for whole transactions, fewer where that leaves most of a device idle; workers for what is left of the
         // block, if rows are long.
         let mut abreast = points.next_power_of_two().min(WARP);
-        while abreast > LEAST_ABREAST && points.div_ceil(abreast) < ENOUGH_BLOCKS && row > block {
+        while abreast > LEAST_ABREAST && points.div_ceil(abreast) < ENOUGH_BLOCKS as u64 && row > block {
             abreast /= 2;
         }
         let workers = (block / abreast).min((row / EACH).next_power_of_two()).max(1);

@@ -8,6 +8,7 @@ use super::nest::{Threads, add_work};
 use super::write::{Registers, Writer, add, below, both, div, guarded, least, mul, rem};
 use crate::kernel::{ElementType, InstKind, Loop};
 use crate::lower::product::{Operand, Product};
+use crate::lower::split::ENOUGH_BLOCKS;
 
 /// What a block has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,8 +33,6 @@ const SIDE: u64 = 16;
 /// Rows and columns of a thread, at most, but in large tiles.
 const EACH: u64 = 4;
 const WARP: u64 = 32;
-/// A block should not be alone on a device: large tiles are taken where this many remain.
-const ENOUGH_BLOCKS: u64 = 128;
 
 impl Shape {
     fn of(p: &Product, precision: Precision, most_threads: u64) -> Shape {
@@ -46,7 +45,8 @@ impl Shape {
         }
         let blocks = |side: u64| m.div_ceil(side) * n.div_ceil(side) * Product::size(&p.batch) as u64;
         let threads = (0..=SIDE.ilog2()).rev().map(|bits| 1 << bits).find(|t| t * t <= most_threads).unwrap_or(1);
-        let large = m >= 128 && n >= 128 && blocks(128) >= ENOUGH_BLOCKS && p.dtype == ElementType::F32 && threads == SIDE;
+        // A block should not be alone on a device.
+        let large = m >= 128 && n >= 128 && blocks(128) >= ENOUGH_BLOCKS as u64 && p.dtype == ElementType::F32 && threads == SIDE;
         let side = |size: u64| size.next_power_of_two().clamp(threads, EACH * threads);
         match large {
             true => Shape { m: 128, n: 128, k: 8, cores: Cores::Simt(threads) },

@@ -23,7 +23,7 @@ pub(crate) mod place;
 pub(crate) mod prepare;
 pub(crate) mod product;
 pub(crate) mod schedule;
-mod split;
+pub(crate) mod split;
 
 use std::collections::HashMap;
 
@@ -133,7 +133,7 @@ impl Decided<'_> {
             let mut launches = Vec::new();
             for (kernel, args, stream) in live {
                 let number = *known.entry(format!("{:?} {:?}", kernel.args, kernel.body)).or_insert_with(|| {
-                    let name = name::unique(&kernel.name, &plan.kernels);
+                    let name = name::unique(&kernel.name, |n| plan.kernels.iter().any(|k| k.name == n));
                     plan.kernels.push(Kernel { name, ..kernel.clone() });
                     plan.kernels.len() - 1
                 });

@@ -7,7 +7,7 @@ use pushforward_ir::op::Class;
 use pushforward_ir::{AxisSet, Op, Program, Value};
 
 use super::cluster::Cluster;
-use crate::kernel::{Body, Kernel, Loop};
+use crate::kernel::{Body, Loop};
 
 /// `row_G_D__norm...`: the kind, the axes, and the ops that say most. Identifiers of every target's language.
 pub fn name(program: &Program, cluster: &Cluster, body: &Body) -> String {
@@ -69,8 +69,7 @@ pub fn identifier(text: &str) -> String {
 }
 
 /// `name`, or with the first number that makes it unique.
-pub fn unique(name: &str, kernels: &[Kernel]) -> String {
-    let taken = |name: &str| kernels.iter().any(|k| k.name == name);
+pub fn unique(name: &str, taken: impl Fn(&str) -> bool) -> String {
     match taken(name) {
         false => name.to_string(),
         true => (2..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).expect("numbers do not end"),

@@ -7,7 +7,7 @@ use pushforward_ir::program::rebuild;
 use pushforward_ir::{AxisSet, Op, Program, Value};
 
 /// Blocks of threads that keep a device busy.
-const ENOUGH_BLOCKS: usize = 128;
+pub const ENOUGH_BLOCKS: usize = 128;
 /// Rows or columns of a block's tile.
 const TILE: usize = 64;
 /// Threads of a block.
