@@ -4,6 +4,8 @@
 use pushforward_cpu::{Executable, Options, SliceMut, State};
 use pushforward_ir::philox::{self, Domain};
 use pushforward_plan::Plan;
+use pushforward_plan::device::run;
+pub use pushforward_plan::device::run::round;
 use pushforward_plan::kernel::*;
 
 /// One kernel's nest, the loops' sizes given.
@@ -326,63 +328,10 @@ pub fn indices(sizes: &[usize]) -> Vec<Vec<usize>> {
     })
 }
 
-pub fn round(x: f64, dtype: ElementType) -> f64 {
-    match dtype {
-        ElementType::F32 => x as f32 as f64,
-        ElementType::F64 => x,
-        ElementType::I32 => x as i32 as f64,
-        ElementType::Bool => f64::from(x != 0.0),
-    }
-}
-
-/// One primitive on numbers; one rounding, two for `rsqrt`.
+/// One primitive on numbers with their dtypes, as the plans' oracle has it.
 pub fn scalar(prim: Prim, dtype: ElementType, x: &[(ElementType, f64)]) -> f64 {
-    let (a, b) = (x[0].1, x.get(1).map_or(0.0, |x| x.1));
-    let integer = x[0].0 == ElementType::I32;
-    let (i, j) = (a as i32, b as i32);
-    let bit = |c: bool| f64::from(c);
-    let y = match prim {
-        Prim::Add if integer => i.wrapping_add(j) as f64,
-        Prim::Sub if integer => i.wrapping_sub(j) as f64,
-        Prim::Mul if integer => i.wrapping_mul(j) as f64,
-        Prim::Neg if integer => i.wrapping_neg() as f64,
-        Prim::Add => a + b,
-        Prim::Sub => a - b,
-        Prim::Mul => a * b,
-        Prim::Neg => -a,
-        Prim::Div => a / b,
-        Prim::Exp => a.exp(),
-        Prim::Log => a.ln(),
-        Prim::Tanh => a.tanh(),
-        Prim::Erf => libm::erf(a),
-        Prim::Sqrt => a.sqrt(),
-        Prim::Rsqrt => 1.0 / round(a.sqrt(), dtype),
-        Prim::Relu => {
-            if a > 0.0 {
-                a
-            } else {
-                0.0
-            }
-        }
-        Prim::Lt => bit(a < b),
-        Prim::Le => bit(a <= b),
-        Prim::Gt => bit(a > b),
-        Prim::Ge => bit(a >= b),
-        Prim::Eq => bit(a == b),
-        Prim::Ne => bit(a != b),
-        Prim::And => bit(a != 0.0 && b != 0.0),
-        Prim::Or => bit(a != 0.0 || b != 0.0),
-        Prim::Not => bit(a == 0.0),
-        Prim::Select => {
-            if a != 0.0 {
-                b
-            } else {
-                x[2].1
-            }
-        }
-        Prim::Cast => a,
-    };
-    round(y, dtype)
+    let from = x.last().expect("primitives have operands").0;
+    run::scalar(prim, from, dtype, &x.iter().map(|x| x.1).collect::<Vec<_>>())
 }
 
 fn product(g: &Gemm, buffers: &[BufferId], memory: &mut [Numbers]) {

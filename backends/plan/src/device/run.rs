@@ -418,7 +418,8 @@ fn combine(reduction: Reduction, dtype: ElementType, x: f64, y: f64) -> f64 {
     }
 }
 
-fn round(x: f64, dtype: ElementType) -> f64 {
+/// As a register of the dtype holds it.
+pub fn round(x: f64, dtype: ElementType) -> f64 {
     match dtype {
         ElementType::F32 => f64::from(x as f32),
         ElementType::F64 => x,
@@ -427,8 +428,8 @@ fn round(x: f64, dtype: ElementType) -> f64 {
     }
 }
 
-/// A primitive of operands of the dtype `from`.
-fn scalar(prim: Prim, from: ElementType, to: ElementType, x: &[f64]) -> f64 {
+/// One primitive on operands of the dtype `from` (of a select, the last one's); one rounding, two for `rsqrt`.
+pub fn scalar(prim: Prim, from: ElementType, to: ElementType, x: &[f64]) -> f64 {
     let (a, b) = (x[0], x.get(1).copied().unwrap_or(0.0));
     let (i, j) = (a as i32, b as i32);
     let number = |float: f64, integer: i32| match from {
