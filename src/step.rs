@@ -23,6 +23,8 @@ use crate::report::Report;
 pub struct Step {
     program: Program,
     code: Code,
+    /// The numbers of the inputs that the code reads, ascending.
+    reads: Vec<usize>,
     outputs: Vec<Produced>,
 }
 
@@ -66,13 +68,20 @@ impl Step {
                 let plan = pushforward_plan::lower(&program, &pushforward_plan::Options::default())?;
                 let executable = Executable::with_pool(plan, &pool)?;
                 let outputs = executable.outputs().map(|b| Produced::of(&b.name, b.dtype, &b.dims)).collect();
-                Ok(Step { program, code: Code::Cpu(Box::new(executable)), outputs })
+                let reads = executable.inputs().enumerate().filter_map(|(i, b)| b.map(|_| i)).collect();
+                Ok(Step { program, code: Code::Cpu(Box::new(executable)), reads, outputs })
             }
             Engine::Device(device) => {
                 let plan = device::lower(&program, device.target())?;
                 let outputs = session::outputs(&plan).map(|b| Produced::of(&b.name, b.dtype, &b.dims)).collect();
+                let tensors = plan.buffers.iter().filter_map(|b| match b.role {
+                    DeviceRole::Input(i) => Some(i),
+                    DeviceRole::State(_) | DeviceRole::Output(_) | DeviceRole::Slot(_) => None,
+                });
+                let mut reads: Vec<usize> = tensors.chain(plan.scalars.iter().map(|s| s.input)).collect();
+                reads.sort_unstable();
                 let id = device.session().load(plan)?;
-                Ok(Step { program, code: Code::Device(device, id), outputs })
+                Ok(Step { program, code: Code::Device(device, id), reads, outputs })
             }
         }
     }
@@ -84,13 +93,12 @@ impl Step {
             let known: Vec<&str> = self.program.inputs.iter().map(|p| p.name.as_str()).collect();
             return Err(Error::Unknown { what: "input", name: name.to_string(), known: known.join(", ") });
         }
-        let reads = self.reads();
         let mut slices = Vec::with_capacity(inputs.len());
         for (i, port) in self.program.inputs.iter().enumerate() {
             let given = inputs.iter().find(|(name, _)| *name == port.name);
             slices.push(match given {
                 Some((_, input)) => input.slice(port, &self.program)?,
-                None if !reads.contains(&i) => Slice::F32(&[]),
+                None if !self.reads.contains(&i) => Slice::F32(&[]),
                 None => return Err(Error::Missing { name: port.name.clone(), wants: show(port, &self.program) }),
             });
         }
@@ -101,30 +109,12 @@ impl Step {
                     return Err(elsewhere());
                 }
                 // A plan does not know of inputs after the last one that it reads.
-                slices.truncate(reads.last().map_or(0, |last| last + 1));
+                slices.truncate(self.reads.last().map_or(0, |last| last + 1));
                 Ok(executable.run(&mut parameters.state, &slices, &mut outputs)?)
             }
             Code::Device(device, id) => {
                 let states = parameters.send(device, *id)?;
                 Ok(device.session().run(*id, states, &slices, &mut outputs)?)
-            }
-        }
-    }
-
-    /// The numbers of the inputs that the code reads, ascending.
-    fn reads(&self) -> Vec<usize> {
-        match &self.code {
-            Code::Cpu(executable) => executable.inputs().enumerate().filter_map(|(i, b)| b.map(|_| i)).collect(),
-            Code::Device(device, id) => {
-                let session = device.session();
-                let plan = session.plan(*id);
-                let tensors = plan.buffers.iter().filter_map(|b| match b.role {
-                    DeviceRole::Input(i) => Some(i),
-                    DeviceRole::State(_) | DeviceRole::Output(_) | DeviceRole::Slot(_) => None,
-                });
-                let mut reads: Vec<usize> = tensors.chain(plan.scalars.iter().map(|s| s.input)).collect();
-                reads.sort_unstable();
-                reads
             }
         }
     }

@@ -28,6 +28,8 @@ struct Program {
     loaded: Loaded,
     /// Of each buffer of the plan that is an input or output.
     own: Vec<Option<Memory>>,
+    /// The buffers of its outputs, in the order of the program's.
+    made: Vec<usize>,
 }
 
 /// Parameters on the device, by name: programs that share some find theirs.
@@ -61,7 +63,8 @@ impl Session {
             own.into_iter().flatten().for_each(|memory| self.driver.free(memory));
             return Err(error);
         }
-        self.programs.push(Program { plan, loaded, own });
+        let made = made(&plan);
+        self.programs.push(Program { plan, loaded, own, made });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
@@ -140,7 +143,7 @@ impl Session {
         inputs: &[Slice<'_>],
         outputs: &mut [SliceMut<'_>],
     ) -> Result<(), DeviceError> {
-        let Program { plan, loaded, own } = &self.programs[program.0];
+        let Program { plan, loaded, own, made } = &self.programs[program.0];
         let input = |name: &str, number: usize, dtype: ElementType, len: usize| {
             let given = inputs.get(number).copied().ok_or_else(|| DeviceError::Tensor { name: name.into(), why: "is missing".into() })?;
             fits(name, dtype, len, given)?;
@@ -166,19 +169,12 @@ impl Session {
                 (DeviceRole::Input(_) | DeviceRole::Output(_), None) => unreachable!("allocated when the plan was loaded"),
             });
         }
-        let mut made: Vec<(usize, Memory, &DeviceBuffer)> = Vec::new();
-        for (buffer, &memory) in plan.buffers.iter().zip(&memory) {
-            match buffer.role {
-                DeviceRole::Output(number) => made.push((number, memory, buffer)),
-                DeviceRole::Input(_) | DeviceRole::State(_) | DeviceRole::Slot(_) => {}
-            }
-        }
-        made.sort_by_key(|m| m.0);
-        for ((_, _, buffer), output) in made.iter().zip(outputs.iter()) {
+        for (&made, output) in made.iter().zip(outputs.iter()) {
+            let buffer = &plan.buffers[made];
             fits(&buffer.name, buffer.dtype, buffer.len(), output.reborrow())?;
         }
         self.driver.run(*loaded, &memory, &scalars)?;
-        let made: Vec<Memory> = made.into_iter().map(|m| m.1).collect();
+        let made: Vec<Memory> = made.iter().map(|&b| memory[b]).collect();
         made.into_iter().zip(outputs).try_for_each(|(memory, output)| self.fetch(memory, output))
     }
 
@@ -198,17 +194,19 @@ impl Session {
     }
 }
 
-/// Memory for the outputs of a plan, in the order in which [`Session::run`] takes them; name, axes and numbers.
+/// The outputs of a plan, in the order in which [`Session::run`] takes them.
 pub fn outputs(plan: &DevicePlan) -> impl Iterator<Item = &DeviceBuffer> {
-    let mut made: Vec<(usize, &DeviceBuffer)> = Vec::new();
-    for buffer in &plan.buffers {
-        match buffer.role {
-            DeviceRole::Output(number) => made.push((number, buffer)),
-            DeviceRole::Input(_) | DeviceRole::State(_) | DeviceRole::Slot(_) => {}
-        }
-    }
-    made.sort_by_key(|m| m.0);
-    made.into_iter().map(|m| m.1)
+    made(plan).into_iter().map(|b| &plan.buffers[b])
+}
+
+fn made(plan: &DevicePlan) -> Vec<usize> {
+    let numbered = plan.buffers.iter().enumerate().filter_map(|(b, buffer)| match buffer.role {
+        DeviceRole::Output(number) => Some((number, b)),
+        DeviceRole::Input(_) | DeviceRole::State(_) | DeviceRole::Slot(_) => None,
+    });
+    let mut numbered: Vec<(usize, usize)> = numbered.collect();
+    numbered.sort_unstable();
+    numbered.into_iter().map(|n| n.1).collect()
 }
 
 fn state(states: &States, buffer: &DeviceBuffer) -> Result<Memory, DeviceError> {
