@@ -3,6 +3,8 @@
 //! A contraction counts 2 for each product, an elementwise primitive 1 an element whatever it is, a reduction 1 an element. Bytes are those
 //! of the values that a launch reads and writes, each once. Read [`Report`].
 
+use std::iter::Sum;
+
 use pushforward_plan::Plan;
 use pushforward_plan::device::kernel::{DeviceLaunch, DevicePlan, DeviceRole, Work};
 use pushforward_plan::kernel::{Access, Body, Gemm, Inst, InstKind, Kernel, Launch, Loops, Role, Section};
@@ -40,11 +42,8 @@ impl Report {
             launches: launches().count(),
             stages: plan.stages.len(),
             temporary_bytes: plan.arena_bytes,
-            ..Report::default()
+            ..Report::costing(launches().map(|l| Cost::of(plan, l)).sum())
         };
-        for launch in launches() {
-            report.add(Cost::of(plan, launch));
-        }
         for buffer in &plan.buffers {
             match buffer.role {
                 Role::State(_) => report.state_bytes += buffer.bytes(),
@@ -63,11 +62,8 @@ impl Report {
             launches: plan.launches.len(),
             stages: plan.launches.len(),
             temporary_bytes: plan.slots.iter().sum(),
-            ..Report::default()
+            ..Report::costing(plan.launches.iter().map(|l| Cost::of_device(plan, l)).sum())
         };
-        for launch in &plan.launches {
-            report.add(Cost::of_device(plan, launch));
-        }
         for buffer in &plan.buffers {
             match buffer.role {
                 DeviceRole::State(_) => report.state_bytes += buffer.bytes(),
@@ -79,12 +75,9 @@ impl Report {
         report.sum_up()
     }
 
-    fn add(&mut self, cost: Cost) {
-        self.contraction_flops += cost.contraction_flops;
-        self.other_flops += cost.other_flops;
-        self.normals += cost.normals;
-        self.bytes_read += cost.bytes_read;
-        self.bytes_written += cost.bytes_written;
+    fn costing(all: Cost) -> Report {
+        let Cost { contraction_flops, other_flops, normals, bytes_read, bytes_written } = all;
+        Report { contraction_flops, other_flops, normals, bytes_read, bytes_written, ..Report::default() }
     }
 
     fn sum_up(self) -> Report {
@@ -101,6 +94,18 @@ pub struct Cost {
     pub normals: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
+}
+
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
+        costs.fold(Cost::default(), |all, one| Cost {
+            contraction_flops: all.contraction_flops + one.contraction_flops,
+            other_flops: all.other_flops + one.other_flops,
+            normals: all.normals + one.normals,
+            bytes_read: all.bytes_read + one.bytes_read,
+            bytes_written: all.bytes_written + one.bytes_written,
+        })
+    }
 }
 
 impl Cost {

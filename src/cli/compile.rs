@@ -173,17 +173,10 @@ fn describe(chosen: &Chosen, settings: &Settings, step: &Step, pruning: Option<&
     text += &markdown(&["of a step", "figure"], &figures(&report, pruning), 1);
 
     text += "\n## Kernels\n\nMost FLOPs first; all launches of a kernel together.\n\n";
-    let mut kernels: Vec<(usize, usize, Cost)> = (0..plan.kernels.len()).map(|k| (k, 0, Cost::default())).collect();
-    for launch in plan.stages.iter().flat_map(|s| &s.launches) {
-        let cost = Cost::of(plan, launch);
-        let (_, count, total) = &mut kernels[launch.kernel];
-        *count += 1;
-        total.contraction_flops += cost.contraction_flops;
-        total.other_flops += cost.other_flops;
-        total.normals += cost.normals;
-        total.bytes_read += cost.bytes_read;
-        total.bytes_written += cost.bytes_written;
-    }
+    let launches = || plan.stages.iter().flat_map(|s| &s.launches);
+    let of = |k: usize| launches().filter(move |l| l.kernel == k);
+    let costs = |k: usize| (k, of(k).count(), of(k).map(|l| Cost::of(plan, l)).sum::<Cost>());
+    let mut kernels: Vec<(usize, usize, Cost)> = (0..plan.kernels.len()).map(costs).collect();
     kernels.sort_by_key(|(k, _, cost)| (std::cmp::Reverse(cost.contraction_flops + cost.other_flops), *k));
     let rows = kernels.iter().map(|(k, launches, cost)| {
         let kernel = &plan.kernels[*k];
@@ -207,10 +200,18 @@ fn describe(chosen: &Chosen, settings: &Settings, step: &Step, pruning: Option<&
             Role::Output(_) => "output",
             Role::Temp(_) => return None,
         };
-        let dims: Vec<String> = b.dims.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
-        Some(vec![format!("`{}`", b.name), role.into(), format!("[{}]", dims.join(", ")), bytes(b.bytes() as u64)])
+        Some((b.name.as_str(), role, &b.dims[..], b.bytes()))
     });
-    text + &markdown(&["name", "role", "axes", "bytes"], &border.collect::<Vec<_>>(), 3)
+    text + &tensors(border)
+}
+
+/// Name, role, axes and bytes of each, as a table.
+pub fn tensors<'a>(all: impl Iterator<Item = (&'a str, &'a str, &'a [(String, usize)], usize)>) -> String {
+    let rows = all.map(|(name, role, dims, size)| {
+        let dims: Vec<String> = dims.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
+        vec![format!("`{name}`"), role.into(), format!("[{}]", dims.join(", ")), bytes(size as u64)]
+    });
+    markdown(&["name", "role", "axes", "bytes"], &rows.collect::<Vec<_>>(), 3)
 }
 
 pub fn figures(report: &Report, pruning: Option<&Pruning>) -> Vec<Vec<String>> {

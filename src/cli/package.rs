@@ -12,7 +12,7 @@ use pushforward_plan::device::kernel::{DevicePlan, DeviceRole};
 use pushforward_plan::device::{self, Limits, Precision, Target};
 use serde_json::{Map, Value, json};
 
-use super::compile::{REPORT, details, figures, markdown};
+use super::compile::{REPORT, details, figures, markdown, tensors};
 use super::failure::Failure;
 use super::flags::Chosen;
 use super::out::{bytes, thousands};
@@ -142,23 +142,22 @@ fn describe(
             DeviceRole::Output(_) => "output",
             DeviceRole::Slot(_) => return None,
         };
-        let dims: Vec<String> = b.dims.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
-        Some(vec![format!("`{}`", b.name), role.into(), format!("[{}]", dims.join(", ")), bytes(b.bytes() as u64)])
+        Some((b.name.as_str(), role, &b.dims[..], b.bytes()))
     });
-    text + &markdown(&["name", "role", "axes", "bytes"], &border.collect::<Vec<_>>(), 3)
+    text + &tensors(border)
 }
 
 fn kernels(plan: &DevicePlan) -> Vec<Vec<String>> {
     let row = |(number, kernel): (usize, &device::kernel::DeviceKernel)| {
-        let costs: Vec<Cost> = plan.launches.iter().filter(|l| l.kernel == number).map(|l| Cost::of_device(plan, l)).collect();
-        let sum = |of: fn(&Cost) -> u64| costs.iter().map(of).sum::<u64>();
+        let launches = || plan.launches.iter().filter(|l| l.kernel == number);
+        let cost: Cost = launches().map(|l| Cost::of_device(plan, l)).sum();
         vec![
             format!("`{}`", kernel.name),
             thousands(kernel.grid.0 as u64 * kernel.grid.1 as u64),
             kernel.block.to_string(),
-            costs.len().to_string(),
-            thousands(sum(|c| c.contraction_flops + c.other_flops)),
-            bytes(sum(|c| c.bytes_read + c.bytes_written)),
+            launches().count().to_string(),
+            thousands(cost.contraction_flops + cost.other_flops),
+            bytes(cost.bytes_read + cost.bytes_written),
             kernel.about.lines().next().unwrap_or("").replace('|', "\\|"),
         ]
     };
