@@ -106,7 +106,7 @@ fn uses_mma(body: &[Stmt]) -> bool {
     body.iter().any(|s| match s {
         Stmt::Mma { .. } => true,
         Stmt::For { body, .. } | Stmt::If(_, body) => uses_mma(body),
-        Stmt::Comment(_) | Stmt::Let(..) | Stmt::Var(..) | Stmt::Array(..) | Stmt::Set(..) | Stmt::SetElement(..) => false,
+        Stmt::Let(..) | Stmt::Var(..) | Stmt::Array(..) | Stmt::Set(..) | Stmt::SetElement(..) => false,
         Stmt::SetShared(..) | Stmt::Store(..) | Stmt::Barrier | Stmt::Combine { .. } => false,
     })
 }

@@ -199,10 +199,6 @@ impl<'a, D: Dialect> Walk<'a, D> {
 
     fn statement(&mut self, stmt: &Stmt) -> Result<(), Lack> {
         let text = match stmt {
-            Stmt::Comment(text) => {
-                comment(text).iter().for_each(|text| self.line(text));
-                return Ok(());
-            }
             Stmt::Let(v, ty, value) => {
                 let value = self.expr(value)?;
                 self.dialect.declare(&var(*v), *ty, &value.text, false)?
@@ -323,16 +319,11 @@ impl<'a, D: Dialect> Walk<'a, D> {
             Expr::Compare(comparison, x, y) => {
                 let operator = match comparison {
                     Comparison::Lt => "<",
-                    Comparison::Ge => ">=",
                     Comparison::Eq => "==",
                 };
                 Spelled::infix(&self.expr(x)?, operator, &self.expr(y)?, Level::Compare)
             }
             Expr::Both(x, y) => Spelled::infix(&self.expr(x)?, "&&", &self.expr(y)?, Level::And),
-            Expr::Choose(condition, x, y) => {
-                let [condition, x, y] = [self.expr(condition)?, self.expr(x)?, self.expr(y)?];
-                self.dialect.choose(&condition, &x, &y)
-            }
             Expr::Integer(x) => {
                 let x = self.expr(x)?;
                 self.dialect.integer(&x)

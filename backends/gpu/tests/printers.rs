@@ -35,7 +35,6 @@ fn statements() {
 fn statements_plan() -> DevicePlan {
     let at = || Expr::Var(0);
     let body = vec![
-        Stmt::Comment("a row of sums\nin two lines \\".into()),
         Stmt::Let(0, VarType::Index, place()),
         Stmt::Var(1, VarType::Element(F32), float(0.0)),
         Stmt::Array(2, F32, 4),
@@ -56,7 +55,7 @@ fn statements_plan() -> DevicePlan {
         Stmt::If(
             Expr::Both(
                 boxed(Expr::Compare(Comparison::Lt, boxed(at()), boxed(Expr::Int(60)))),
-                boxed(Expr::Compare(Comparison::Ge, boxed(index(IndexOp::Rem, at(), Expr::Int(3))), boxed(Expr::Int(1)))),
+                boxed(Expr::Compare(Comparison::Lt, boxed(Expr::Int(0)), boxed(index(IndexOp::Rem, at(), Expr::Int(3))))),
             ),
             vec![Stmt::Store(1, at(), Expr::Var(1)), Stmt::Store(2, at(), Expr::Compare(Comparison::Eq, boxed(at()), boxed(Expr::Int(5))))],
         ),
@@ -94,10 +93,11 @@ fn expressions_plan() -> DevicePlan {
         prim(Prim::Div, vec![x(), prim(Prim::Mul, vec![x(), float(-0.5)])]),
         // `a < b, c > (d)` among arguments.
         Expr::Prim(Prim::Select, F32, F32, vec![less(x(), sub(x(), x())), x(), Expr::Prim(Prim::Cast, Bool, F32, vec![less(x(), x())])]),
-        Expr::Choose(
-            boxed(logic(Prim::Or, logic(Prim::And, less(x(), x()), less(x(), x())), Expr::Scalar(3))),
-            boxed(x()),
-            boxed(Expr::Scalar(2)),
+        Expr::Prim(
+            Prim::Select,
+            F32,
+            F32,
+            vec![logic(Prim::Or, logic(Prim::And, less(x(), x()), less(x(), x())), Expr::Scalar(3)), x(), Expr::Scalar(2)],
         ),
         // Numbers that languages have no literals for, and constants that they must not compute.
         Expr::Max(F32, boxed(float(f64::NEG_INFINITY)), boxed(x())),

@@ -27,7 +27,8 @@ pub fn plan(args: &[(&str, ElementType, Access)], shared: &[(ElementType, usize)
         slots: Vec::new(),
         kernels: vec![DeviceKernel {
             name: "kernel".into(),
-            about: "made by hand".into(),
+            // A comment has to hold its lines, and a backslash that would carry one on.
+            about: "made by hand\nin two lines \\".into(),
             args: args.iter().map(|&(name, dtype, access)| DeviceArg { name: name.into(), dtype, access }).collect(),
             scalars: vec![0, 1, 2, 3],
             streams: 1,

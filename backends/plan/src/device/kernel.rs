@@ -157,8 +157,6 @@ pub enum VarType {
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub enum Stmt {
-    /// For people.
-    Comment(String),
     /// A number that never changes.
     Let(Var, VarType, Expr),
     /// One that does.
@@ -221,8 +219,6 @@ pub enum Expr {
     Compare(Comparison, Box<Expr>, Box<Expr>),
     /// Both conditions hold.
     Both(Box<Expr>, Box<Expr>),
-    /// The second where the first, a condition, holds, else the third; both may be computed. Of an index or of a number.
-    Choose(Box<Expr>, Box<Expr>, Box<Expr>),
     /// An index as i32.
     Integer(Box<Expr>),
     /// A scalar primitive; the dtype of its operands (the last one's for a select), the dtype that it gives, the operands.
@@ -263,6 +259,5 @@ pub enum IndexOp {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub enum Comparison {
     Lt,
-    Ge,
     Eq,
 }

@@ -193,7 +193,6 @@ impl<'a> Block<'a> {
     /// One statement by all active threads.
     fn stmt(&mut self, stmt: &Stmt) -> Result<(), String> {
         match stmt {
-            Stmt::Comment(_) => {}
             Stmt::Let(var, ty, value) | Stmt::Var(var, ty, value) => {
                 self.types.insert(*var, *ty);
                 self.vars.insert(*var, vec![f64::NAN; self.active.len()]);
@@ -362,15 +361,10 @@ impl<'a> Block<'a> {
                 let (x, y) = (self.expr(x, t)?, self.expr(y, t)?);
                 f64::from(match op {
                     Comparison::Lt => x < y,
-                    Comparison::Ge => x >= y,
                     Comparison::Eq => x == y,
                 })
             }
             Expr::Both(x, y) => f64::from(self.expr(x, t)? != 0.0 && self.expr(y, t)? != 0.0),
-            Expr::Choose(c, x, y) => {
-                let (c, x, y) = (self.expr(c, t)?, self.expr(x, t)?, self.expr(y, t)?);
-                if c != 0.0 { x } else { y }
-            }
             Expr::Integer(x) => self.expr(x, t)?,
             Expr::Prim(prim, from, to, args) => {
                 let args = args.iter().map(|x| self.expr(x, t)).collect::<Result<Vec<_>, _>>()?;

@@ -39,7 +39,7 @@ fn statement(stmt: Stmt, read: &mut BTreeSet<Var>) -> Option<Stmt> {
             reads(&condition, read);
             return Some(Stmt::If(condition, body));
         }
-        Stmt::Comment(_) | Stmt::Array(..) | Stmt::Barrier | Stmt::Combine { .. } | Stmt::Mma { .. } => {}
+        Stmt::Array(..) | Stmt::Barrier | Stmt::Combine { .. } | Stmt::Mma { .. } => {}
     }
     Some(stmt)
 }
@@ -54,7 +54,7 @@ fn reads(expr: &Expr, read: &mut BTreeSet<Var>) {
         Expr::Index(_, x, y) | Expr::Compare(_, x, y) | Expr::Both(x, y) | Expr::Max(_, x, y) => {
             [x, y].into_iter().for_each(|x| reads(x, read))
         }
-        Expr::Choose(x, y, z) | Expr::Fma(_, x, y, z) => [x, y, z].into_iter().for_each(|x| reads(x, read)),
+        Expr::Fma(_, x, y, z) => [x, y, z].into_iter().for_each(|x| reads(x, read)),
         Expr::Prim(_, _, _, args) => args.iter().for_each(|x| reads(x, read)),
         Expr::Normal(normal) => {
             let Normal { dtype: _, domain: _, seed, step, stream: _, direction, element } = &**normal;

@@ -69,7 +69,6 @@ impl Kernel<'_> {
 
     fn stmt(&mut self, stmt: &Stmt, together: bool) {
         match stmt {
-            Stmt::Comment(_) => {}
             Stmt::Let(var, _, value) => {
                 self.expr(value);
                 self.name(*var, Named::Fixed);
@@ -171,7 +170,7 @@ impl Kernel<'_> {
                 self.expr(x);
                 self.expr(y);
             }
-            Expr::Choose(x, y, z) | Expr::Fma(_, x, y, z) => [x, y, z].into_iter().for_each(|e| self.expr(e)),
+            Expr::Fma(_, x, y, z) => [x, y, z].into_iter().for_each(|e| self.expr(e)),
             Expr::Integer(x) | Expr::Tf32(x) => self.expr(x),
             Expr::Prim(_, _, _, args) => args.iter().for_each(|e| self.expr(e)),
             Expr::Normal(normal) => {
