@@ -192,8 +192,8 @@ impl<'a> Fusion<'a> {
                 let (Some(from), Some(to)) = (self.of[a.0 as usize], self.of[v.0 as usize]) else { continue };
                 let (product, maps) = (&self.list[from], &self.list[to]);
                 let fits = product.kind == Kind::Gemm && maps.kind == Kind::Nest && maps.row.is_empty() && product.points == maps.points;
-                let bound = self.arguments(from, to) <= self.ability.most_args;
-                if fits && bound && !self.reads_renamed(from, to) && !self.detour(from, to) && !self.updates_operand(from, to) {
+                let bound = || self.arguments(from, to) <= self.ability.most_args;
+                if fits && bound() && !self.reads_renamed(from, to) && !self.detour(from, to) && !self.updates_operand(from, to) {
                     self.join(from, to, product.points, AxisSet::EMPTY, Kind::Gemm);
                 }
             }
