@@ -220,8 +220,9 @@ impl Parameters {
 
     /// Makes sure that what is read here is what the last run left. On the CPU it always is.
     pub fn fetch(&mut self) -> Result<(), Error> {
-        let Some(There { device, states, ran: ran @ true, .. }) = &mut self.there else { return Ok(()) };
-        let names: Vec<String> = self.state.iter().map(|(name, ..)| name.to_string()).collect();
+        let Some(There { device, states, changed, ran: ran @ true }) = &mut self.there else { return Ok(()) };
+        // What was set here since has yet to go there: it is the newer.
+        let names: Vec<String> = self.state.iter().map(|(name, ..)| name.to_string()).filter(|name| !changed.contains(name)).collect();
         for name in &names {
             if let Some(mut numbers) = self.state.get_mut(name) {
                 device.session().read_state(states, name, &mut numbers)?;

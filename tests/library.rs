@@ -187,7 +187,16 @@ fn a_step_on_a_device_is_the_step_on_the_cpu() {
         // Not fetched, what is here is what they began with; on the CPU it is the same memory.
         assert_eq!(before == numbers(parameters.get("block0.fc.w").unwrap()), step.executable().is_some());
         let values: Vec<(String, Vec<f64>)> = parameters.iter().map(|(name, view)| (name.to_string(), numbers(view))).collect();
-        all.push((values, step.output("loss").unwrap().item().unwrap()));
+        // What is set after a run is kept, here and for the next.
+        let loss = step.output("loss").unwrap().item().unwrap();
+        step.run(&mut parameters, &inputs).unwrap();
+        parameters.set("cls.b", &[300.0; 5]).unwrap();
+        parameters.fetch().unwrap();
+        assert_eq!(numbers(parameters.get("cls.b").unwrap()), [300.0; 5]);
+        step.run(&mut parameters, &inputs).unwrap();
+        parameters.fetch().unwrap();
+        assert!(numbers(parameters.get("cls.b").unwrap()).iter().all(|x| (x - 300.0).abs() < 10.0));
+        all.push((values, loss));
     }
     let [(cpu, cpu_loss), (there, loss)] = &all[..] else { panic!("two engines") };
     assert!((cpu_loss - loss).abs() < 1e-5 * cpu_loss.abs(), "{cpu_loss} {loss}");
