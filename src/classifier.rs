@@ -174,7 +174,7 @@ impl Classifier {
         let first = self.training.values().next();
         first.map_or(0, |step| {
             let program = step.program();
-            let model_own = program.params.iter().filter(|p| !p.port.name.starts_with(pushforward_passes::update::MOMENTUM));
+            let model_own = program.params.iter().filter(|p| !pushforward_passes::update::is_kept(&p.port.name));
             model_own.map(|p| program.shape(&p.port).iter().product::<usize>()).sum()
         })
     }

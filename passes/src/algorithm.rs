@@ -2,7 +2,7 @@
 
 use pushforward_ir::{DType, Diagnostic, Program};
 
-use crate::simplify;
+use crate::{simplify, update};
 
 /// The algorithms that this compiler knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,8 +71,7 @@ pub struct Options {
     pub share_masks: bool,
     /// Add every local loss, weighted as in the objective, and its directional derivative as outputs.
     pub report_local: bool,
-    pub momentum: f64,
-    pub weight_decay: f64,
+    pub update: update::Settings,
     pub simplify: simplify::Settings,
 }
 
@@ -85,8 +84,7 @@ impl Options {
             prune: true,
             share_masks: true,
             report_local: false,
-            momentum: 0.9,
-            weight_decay: 1e-4,
+            update: update::Settings::default(),
             simplify: simplify::Settings::default(),
         }
     }

@@ -10,6 +10,7 @@ use pushforward_gpu::driver::DeviceError;
 use pushforward_models::data::{self, Source, Splits, epoch_order};
 use pushforward_models::recipe::TRAIN_ERROR_IMAGES;
 use pushforward_models::{PRESETS, Recipe, presets};
+use pushforward_passes::update::Rule;
 
 use super::failure::{Failure, note};
 use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, SimplifyFlags, StepFlags};
@@ -301,8 +302,8 @@ impl Plan {
         let chosen = model.choose(fallback)?;
         let batch = step.batch.unwrap_or(chosen.preset.map_or(DEFAULT_BATCH, |p| p.batch));
         let mut settings = step.settings(&chosen, Some(batch));
-        settings.passes.momentum = recipe.momentum;
-        settings.passes.weight_decay = recipe.weight_decay;
+        settings.passes.update.rule = Rule::Sgd { momentum: recipe.momentum, nesterov: false };
+        settings.passes.update.weight_decay = recipe.weight_decay;
         let mut again = String::new();
         if let Some(name) = model.model.filter(|name| Model::built_in(name).is_none()) {
             again += &format!(" {}", quoted(&name));

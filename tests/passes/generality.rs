@@ -7,6 +7,7 @@ use std::path::Path;
 
 use pushforward_ir::eval::{Inputs, Tensor};
 use pushforward_ir::{DType, Program};
+use pushforward_passes::update::{self, Rule};
 use pushforward_passes::{Algorithm, NoiseSource, Options, perturb, reach};
 
 use pushforward_plan::device::{Limits, Precision, Target};
@@ -87,7 +88,8 @@ fn estimates_are_unbiased_on_all_models() {
 fn a_step_of_bp_lowers_the_loss() {
     for (name, text, sets) in models() {
         let program = float(&text, &sets, DType::F64);
-        let options = Options { momentum: 0.0, weight_decay: 0.0, ..Options::new(Algorithm::Bp) };
+        let mut options = Options::new(Algorithm::Bp);
+        options.update = update::Settings { rule: Rule::Sgd { momentum: 0.0, nesterov: false }, weight_decay: 0.0, ..options.update };
         let step = passed(program.clone(), Algorithm::Bp.passes(), &options);
         let mut inputs = tensors(&step, &mut Random::new(14));
         inputs.insert("lr".into(), Tensor::scalar(DType::F64, 0.01));

@@ -10,6 +10,7 @@
 //! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
 //! | `needless.rs` | what masks make needless is what a count by hand says, and really influences nothing |
 //! | `equivalence.rs` | copies of a loss are the loss; simplify before derivatives; an update is SGD |
+//! | `update.rs` | every optimiser is the published one, on every back end |
 //! | `validate.rs` | every pass keeps to the arithmetic that it states, on hard numbers too, and one that does not is caught |
 //! | `fusion.rs` | replicated losses that are written out by hand are the marked ones |
 //! | `devices.rs` | random programs: evaluator against CUDA C++ on an emulator and WGSL on a software device |
@@ -42,5 +43,6 @@ mod snapshots;
 mod support;
 mod texts;
 mod unbiased;
+mod update;
 mod validate;
 mod without;

@@ -285,7 +285,8 @@ fn training(model: &Text, algorithm: Algorithm, promised: &[&str]) -> Derivation
         by: algorithm.name().into(),
         gives,
         program: Box::new(move |float| {
-            let options = Options { noise: NoiseSource::Given, report_local: true, weight_decay: 0.0, ..model.options(algorithm) };
+            let mut options = Options { noise: NoiseSource::Given, report_local: true, ..model.options(algorithm) };
+            options.update.weight_decay = 0.0;
             model.program(float, &[], algorithm.passes(), &options)
         }),
         feed: Box::new(|port| if port == "lr" || port.starts_with(MOMENTUM) { Feed::Fill(0.0) } else { parameter_or_input(port) }),
