@@ -21,7 +21,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["gemm", "rayon"], &["backends/cpu"], "runs numbers on the CPU"),
     (&["clap", "indicatif", "ctrlc", "annotate-snippets", "plotters", "csv"], &["."], "talks to people and terminals"),
     (&["wgpu", "cudarc"], &["backends/gpu"], "runs numbers on GPUs"),
-    (&["flate2"], &["models"], "reads data sets"),
+    (&["flate2", "image"], &["models"], "reads data sets"),
     (&["petgraph", "egg"], &["passes"], "rewrites programs"),
 ];
 

@@ -25,7 +25,7 @@ pub enum Domain {
     Noise,
     /// Initial values of parameters.
     Init,
-    /// Reserved for the order of data.
+    /// How images are augmented.
     Data,
 }
 

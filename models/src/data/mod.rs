@@ -1,6 +1,6 @@
 //! Labelled images in memory: the built-in head of MNIST, any set in the idx format, CIFAR-10's binary batches.
 //!
-//! Start at [`load`]. It never downloads, never writes a file, never scales or augments a pixel (that is the recipe's),
+//! Start at [`load`]. It never downloads, never writes a file, never scales or augments a pixel of a set (views of one are `augment`'s),
 //! and never trusts a header: what a file promises is compared with what it holds before anything is built from it.
 //!
 //! | file | what it knows |
@@ -10,15 +10,19 @@
 //! | `idx.rs`, `cifar.rs` | one format each, bytes to images |
 //! | `file.rs` | raw or gzip, whole and bounded |
 //! | `error.rs` | every message |
+//! | `augment/` | views of an image for training |
+//! | `loader.rs` | batches of them, made ahead by threads |
 //! | `order.rs` | the order in which an epoch visits the images |
 //! | `root.rs` | where tests find the full sets |
 
+pub mod augment;
 mod builtin;
 mod cifar;
 mod error;
 mod file;
 mod folder;
 mod idx;
+pub mod loader;
 mod order;
 mod root;
 #[cfg(test)]
