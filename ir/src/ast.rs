@@ -12,13 +12,16 @@
 //! | `-1.5` | `neg` of a constant |
 //! | `const(-1.5)`, `const(-0f32)`, `const(-inf)`, `const(0x7ff8000000000001)` | one constant; the last is the bits of an f64, for NaNs with a payload |
 //! | `axis N;`, `axis N = batch 128;`, `axis K = 10;` | the batch axis; the batch axis with its present size; another |
-//! | `axis C = (G, D), B = (G,);` | tuples, of two and of one |
+//! | `axis C = (G, D), B = (G,), V = ();` | tuples, of two, of one and of none: a type that names `V` has no such axis, and `sum[V](x)` is `x` |
+//! | `axis V = match task { labelled => (), pairs => views };` | a definition chosen by an option |
+//! | `match depth { each \| last => { .. } none => {} }` | a statement: those of the chosen arm, and what they name stays inside |
 //! | `cast[i32](x)` | change of dtype |
 //! | `rename[A -> B, B -> A](x)`, `rename[->](x)` | renaming, all at once; renaming nothing |
 //! | `window[H = 2 * A + B - 1](x)` | reading along H at that index |
 //! | `block0.fc: activity(x)` | the activity of layer `block0.fc` |
 //! | `stream3: normal[along K, N, P](seed, step)` | noise of stream 3, elements numbered along N, P, directions along K; its dtype is that of the statement's type |
 //! | `local l: x along P, G { loss } copies y;` | a mark on x, with its loss and, once replicated, that loss |
+//! | `warn "the loss is not normalised";` | a warning to whoever compiles this; the text is one line without `"` |
 
 use crate::diag::Span;
 use crate::types::DType;
@@ -82,6 +85,16 @@ pub enum AxisDef {
     Tuple(Vec<Name>),
     /// `axis Q like P`: fresh atoms with the sizes of P's.
     Like(Name),
+    /// `axis R = match replicas { patch => (P,), none => () }`: what stands behind `=` in the chosen arm.
+    Match { option: Name, arms: Vec<Arm<AxisDef>> },
+}
+
+/// `local | ln => ..`: what a `match` says of one choice of its option, or of several alike. The arms that are not chosen mean nothing: they may
+/// name what does not exist then.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Arm<T> {
+    pub choices: Vec<Name>,
+    pub body: T,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -140,6 +153,10 @@ pub enum StmtKind {
     Repeat { counter: Name, from: Scalar, to: Scalar, body: Block },
     /// `output logits: f32[N, K] = y;`
     Output { name: Name, ty: TypeExpr, value: Expr },
+    /// `match locality { block => { local .. } layer | end => {} }`: the statements of the chosen arm, as if they stood here.
+    Match { option: Name, arms: Vec<Arm<Block>> },
+    /// `warn "nothing is normalised";`
+    Warn(String),
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -173,10 +190,10 @@ pub enum ExprKind {
         axes: AxisArgs,
         args: Vec<Expr>,
     },
-    /// `match norm { local => x, none => y }` on an option.
+    /// `match norm { local | ln => x, none => y }` on an option.
     Match {
         option: Name,
-        arms: Vec<(Name, Expr)>,
+        arms: Vec<Arm<Expr>>,
     },
 }
 

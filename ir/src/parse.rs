@@ -13,7 +13,7 @@ mod stmt;
 #[cfg(test)]
 mod tests;
 
-use crate::ast::{Axis, AxisDef, Expr, Function, Item, Model, Module, Name, Scalar, StmtKind, TypeExpr, VERSION};
+use crate::ast::{Arm, Axis, AxisDef, Expr, Function, Item, Model, Module, Name, Scalar, StmtKind, TypeExpr, VERSION};
 use crate::diag::{Diagnostic, Span};
 use crate::types::DType;
 pub(crate) use expr::special;
@@ -49,7 +49,7 @@ pub fn parse(text: &str, file: u16) -> Result<Module, Vec<Diagnostic>> {
 const ITEMS: [&str; 5] = ["size", "option", "axis", "fn", "model"];
 
 /// Words that begin a statement, where what follows fits.
-pub(crate) const STATEMENTS: [&str; 8] = ["axis", "param", "exact", "local", "loss", "repeat", "output", "copies"];
+pub(crate) const STATEMENTS: [&str; 10] = ["axis", "param", "exact", "local", "loss", "repeat", "output", "copies", "match", "warn"];
 
 /// The error is recorded; the caller looks for a place to go on.
 #[derive(Clone, Copy, Debug)]
@@ -185,17 +185,60 @@ impl<'t> Parser<'t> {
             let def = self.not_compare::<()>()?.map_or(AxisDef::Batch, |()| AxisDef::Batch);
             return Ok(Axis { name, def });
         }
+        Ok(Axis { name, def: self.axis_is()? })
+    }
+
+    /// What stands behind `axis C =`, and in the arms of a `match` there.
+    fn axis_is(&mut self) -> Result<AxisDef> {
         let (after, further) = (self.peek_at(1), self.peek_at(2));
-        let def = if self.is("batch") && (matches!(after.kind, Kind::Word | Kind::Number) || after.text == "(") {
+        if self.is("match") && after.kind == Kind::Word && further.text == "{" {
+            let (option, open) = self.match_head()?;
+            let arms = self.list("}", open, |p| {
+                let choices = p.choices()?;
+                Ok(Arm { choices, body: p.nested(Self::axis_is)? })
+            });
+            return Ok(AxisDef::Match { option, arms: self.whole_match(arms)? });
+        }
+        if self.is("batch") && (matches!(after.kind, Kind::Word | Kind::Number) || after.text == "(") {
             self.bump();
-            AxisDef::BatchOf(self.scalar()?)
-        } else if self.is("(") && after.kind == Kind::Word && further.text == "," {
+            return Ok(AxisDef::BatchOf(self.scalar()?));
+        }
+        if self.is("(") && (after.text == ")" || after.kind == Kind::Word && further.text == ",") {
             let open = self.bump().span;
-            AxisDef::Tuple(self.list(")", open, |p| p.name("an axis"))?)
-        } else {
-            AxisDef::Size(self.scalar()?)
-        };
-        Ok(Axis { name, def })
+            return Ok(AxisDef::Tuple(self.list(")", open, |p| p.name("an axis"))?));
+        }
+        Ok(AxisDef::Size(self.scalar()?))
+    }
+
+    /// `match option {`: the option, and the bracket.
+    fn match_head(&mut self) -> Result<(Name, Span)> {
+        self.bump();
+        let option = self.name("an option")?;
+        Ok((option, self.expect("{")?))
+    }
+
+    /// `one | other =>`
+    fn choices(&mut self) -> Result<Vec<Name>> {
+        let mut choices = vec![self.name("a choice")?];
+        while self.eat("|") {
+            choices.push(self.name("a choice")?);
+        }
+        if self.eat("=>") {
+            return Ok(choices);
+        }
+        let failed = self.unexpected("`=>`");
+        if self.is("->") || self.is("=") || self.is(":") {
+            self.hint(self.peek().span, "a choice and what it means are joined by `=>`".to_string());
+        }
+        Err(failed)
+    }
+
+    /// The arms of a `match`; after an error, reading goes on behind it.
+    fn whole_match<T>(&mut self, arms: Result<T>) -> Result<T> {
+        if arms.is_err() {
+            self.skip_braces();
+        }
+        arms
     }
 
     fn function(&mut self) -> Result<Function> {

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::ast::{
-    Axis, AxisArgs, AxisDef, Block, Expr, ExprKind, Function, Init, Item, Model, Module, Name, Scalar, ScalarFn, ScalarKind, ScalarOp,
+    Arm, Axis, AxisArgs, AxisDef, Block, Expr, ExprKind, Function, Init, Item, Model, Module, Name, Scalar, ScalarFn, ScalarKind, ScalarOp,
     Stmt, StmtKind, TypeExpr, Unary, VERSION,
 };
 use crate::parse::special;
@@ -143,6 +143,19 @@ fn print_stmt(out: &mut String, level: usize, stmt: &Stmt) {
             print_block(out, level + 1, body);
             line(out, level, "}");
         }
+        StmtKind::Match { option, arms } => {
+            line(out, level, &format!("match {} {{", option.text));
+            for Arm { choices, body } in arms {
+                let empty = body.stmts.is_empty() && body.result.is_none();
+                line(out, level + 1, &format!("{} => {{{}", alternatives(choices), if empty { "}" } else { "" }));
+                if !empty {
+                    print_block(out, level + 2, body);
+                    line(out, level + 1, "}");
+                }
+            }
+            line(out, level, "}");
+        }
+        StmtKind::Warn(text) => line(out, level, &format!("warn \"{text}\";")),
         StmtKind::Output { name, ty, value } => valued(out, level, &format!("output {}: {} = ", name.text, type_expr(ty)), value, ";"),
     }
 }
@@ -176,7 +189,7 @@ fn valued(out: &mut String, level: usize, before: &str, value: &Expr, after: &st
     match &value.kind {
         ExprKind::Match { option, arms } if 4 * level + short.len() > WIDTH => {
             line(out, level, &format!("{before}match {} {{", option.text));
-            arms.iter().for_each(|(choice, e)| valued(out, level + 1, &format!("{} => ", choice.text), e, ","));
+            arms.iter().for_each(|arm| valued(out, level + 1, &format!("{} => ", alternatives(&arm.choices)), &arm.body, ","));
             line(out, level, &format!("}}{after}"));
         }
         ExprKind::Match { .. }
@@ -209,17 +222,35 @@ fn axis_def(axis: &Axis) -> String {
     let name = &axis.name.text;
     match &axis.def {
         AxisDef::Batch => name.clone(),
-        AxisDef::BatchOf(size) => match scalar(size) {
-            negative if negative.starts_with('-') => format!("{name} = batch ({negative})"),
-            size => format!("{name} = batch {size}"),
-        },
-        AxisDef::Size(size) => format!("{name} = {}", scalar(size)),
-        AxisDef::Tuple(parts) => match &parts[..] {
-            [one] => format!("{name} = ({},)", one.text),
-            _ => format!("{name} = ({})", names(parts)),
-        },
         AxisDef::Like(other) => format!("{name} like {}", other.text),
+        AxisDef::BatchOf(_) | AxisDef::Size(_) | AxisDef::Tuple(_) | AxisDef::Match { .. } => format!("{name} = {}", axis_is(&axis.def)),
     }
+}
+
+/// What stands behind `axis C =`.
+fn axis_is(def: &AxisDef) -> String {
+    match def {
+        AxisDef::BatchOf(size) => match scalar(size) {
+            negative if negative.starts_with('-') => format!("batch ({negative})"),
+            size => format!("batch {size}"),
+        },
+        AxisDef::Size(size) => scalar(size),
+        AxisDef::Tuple(parts) => match &parts[..] {
+            [one] => format!("({},)", one.text),
+            _ => format!("({})", names(parts)),
+        },
+        AxisDef::Match { option, arms } => {
+            let arms: Vec<String> = arms.iter().map(|arm| format!("{} => {}", alternatives(&arm.choices), axis_is(&arm.body))).collect();
+            format!("match {} {{ {} }}", option.text, arms.join(", "))
+        }
+        // No text has these two here.
+        AxisDef::Batch | AxisDef::Like(_) => String::new(),
+    }
+}
+
+/// `local | ln`
+fn alternatives(choices: &[Name]) -> String {
+    choices.iter().map(|c| c.text.as_str()).collect::<Vec<_>>().join(" | ")
 }
 
 fn type_expr(ty: &TypeExpr) -> String {
@@ -261,7 +292,7 @@ fn expr_at(e: &Expr, least: u8) -> String {
             format!("{label}{}{}({})", name.text, axis_args(axes), args.join(", "))
         }
         ExprKind::Match { option, arms } => {
-            let arms: Vec<String> = arms.iter().map(|(choice, e)| format!("{} => {}", choice.text, expr(e))).collect();
+            let arms: Vec<String> = arms.iter().map(|arm| format!("{} => {}", alternatives(&arm.choices), expr(&arm.body))).collect();
             format!("match {} {{ {} }}", option.text, arms.join(", "))
         }
     };

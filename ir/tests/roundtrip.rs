@@ -61,7 +61,7 @@ proptest! {
 }
 
 const TOKENS: &str = "model m ( ) { } [ ] \n ; , : = == -> => .. x y' N f32 i32 1 2.5 0x7f inf local along copies loss repeat output param exact \
-    decay ~ normal axis size option fn match const like batch + - * / < ! & | relu %3 block{i}.fc 3z \" é . // /*";
+    decay ~ normal axis size option fn match warn \"text\" => | const like batch + - * / < ! & | relu %3 block{i}.fc 3z \" é . // /*";
 
 /// The programs above contain every op that text can hold, so the property says something of each.
 #[test]

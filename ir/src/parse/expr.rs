@@ -3,7 +3,7 @@
 use super::lexer::{Kind, Token};
 use super::recover::did_you_mean;
 use super::{Parser, Result, join};
-use crate::ast::{At, AxisArgs, Binary, Expr, ExprKind, Name, Unary};
+use crate::ast::{Arm, At, AxisArgs, Binary, Expr, ExprKind, Name, Unary};
 use crate::diag::Span;
 use crate::types::DType;
 
@@ -79,7 +79,7 @@ impl<'t> Parser<'t> {
             Kind::Word if token.text == "const" && after.text == "(" => self.constant()?,
             Kind::Word if after.text == "(" || after.text == "[" => self.call(None)?,
             Kind::Word => ExprKind::Name(self.name("a value")?.text),
-            Kind::Symbol | Kind::Bad | Kind::End => return Err(self.unexpected("an expression")),
+            Kind::Text | Kind::Symbol | Kind::Bad | Kind::End => return Err(self.unexpected("an expression")),
         };
         Ok(Expr { kind, at: self.since(token.span) })
     }
@@ -178,29 +178,16 @@ impl<'t> Parser<'t> {
 
     /// `match option { choice => value, .. }`
     fn match_option(&mut self) -> Result<ExprKind> {
-        self.bump();
-        let option = self.name("an option")?;
-        let open = self.bump().span;
+        let (option, open) = self.match_head()?;
         let mut height = 0;
         let arms = self.list("}", open, |p| {
-            let choice = p.name("a choice")?;
-            if !p.is("=>") {
-                let failed = p.unexpected("`=>`");
-                if p.is("->") || p.is("=") || p.is(":") {
-                    p.hint(p.peek().span, "a choice and its value are joined by `=>`".to_string());
-                }
-                return Err(failed);
-            }
-            p.bump();
-            let value = p.nested(Self::expr)?;
+            let choices = p.choices()?;
+            let body = p.nested(Self::expr)?;
             height = height.max(p.height);
-            Ok((choice, value))
+            Ok(Arm { choices, body })
         });
-        if arms.is_err() {
-            self.skip_braces();
-        }
         self.height = height + 1;
-        Ok(ExprKind::Match { option, arms: arms? })
+        Ok(ExprKind::Match { option, arms: self.whole_match(arms)? })
     }
 
     /// `size(A)`
@@ -222,7 +209,7 @@ impl<'t> Parser<'t> {
             Kind::Hex if !negative => self.bits()?,
             Kind::Number => self.number(negative)?,
             Kind::Word if special(token.text).is_some() => self.number(negative)?,
-            Kind::Word | Kind::Hex | Kind::Symbol | Kind::Bad | Kind::End => return Err(self.unexpected("a number")),
+            Kind::Word | Kind::Hex | Kind::Text | Kind::Symbol | Kind::Bad | Kind::End => return Err(self.unexpected("a number")),
         };
         self.close(")", open)?;
         Ok(ExprKind::Number(if negative { -value } else { value }, dtype))

@@ -11,6 +11,8 @@ pub enum Kind {
     Number,
     /// `0x7ff8`: bits of a constant.
     Hex,
+    /// `"a text on one line"`, quotes included.
+    Text,
     /// Punctuation; the text says which.
     Symbol,
     /// Reported already.
@@ -72,6 +74,10 @@ impl<'t> Lexer<'t> {
             self.word();
         } else if c.is_ascii_digit() {
             self.number();
+        } else if let Some(length) =
+            rest.strip_prefix('"').and_then(|inner| inner.find(['"', '\n'])).filter(|&i| rest[i + 1..].starts_with('"'))
+        {
+            self.push(Kind::Text, self.at + length + 2);
         } else if rest.starts_with("&&") || rest.starts_with("||") {
             let (span, double) = (self.span(self.at + 2), &rest[..2]);
             self.errors.push(
@@ -148,7 +154,7 @@ impl<'t> Lexer<'t> {
             '.' if rest[length..].starts_with(|c: char| c.is_ascii_digit()) => ("a number begins with a digit".to_string(), "write `0.5`"),
             '.' => ("a dot stands only inside names, numbers and `..`".to_string(), "leave it out"),
             '#' => ("comments are written `// ..`".to_string(), "write `//` for `#`"),
-            '"' => ("there are no strings".to_string(), "names stand without quotes"),
+            '"' => ("this text does not end on its line".to_string(), "add `\"`"),
             '?' | '@' | '$' | '^' | '\\' | '`' | '\'' => (format!("`{c}` is not used here"), "leave it out"),
             _ => (format!("`{}` is not used outside comments", c.escape_debug()), "names are made of ASCII letters, digits, `_` and `'`"),
         };

@@ -137,7 +137,7 @@ impl<'t> Parser<'t> {
 pub(super) fn describe(token: Token) -> String {
     match token.kind {
         Kind::End => "the end of the file".to_string(),
-        Kind::Word | Kind::Number | Kind::Hex | Kind::Symbol | Kind::Bad => format!("`{}`", token.text),
+        Kind::Word | Kind::Number | Kind::Hex | Kind::Text | Kind::Symbol | Kind::Bad => format!("`{}`", token.text),
     }
 }
 

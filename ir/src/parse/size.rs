@@ -62,7 +62,7 @@ impl<'t> Parser<'t> {
                 self.close(")", token.span)?;
                 return Ok(inner);
             }
-            Kind::Hex | Kind::Symbol | Kind::Bad | Kind::End => {
+            Kind::Hex | Kind::Text | Kind::Symbol | Kind::Bad | Kind::End => {
                 return Err(self.unexpected("a size: a number, a name or arithmetic on them"));
             }
         };

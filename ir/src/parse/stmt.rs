@@ -3,7 +3,7 @@
 use super::lexer::Kind;
 use super::recover::{describe, did_you_mean};
 use super::{Element, Failed, Parser, Result, STATEMENTS};
-use crate::ast::{At, Binary, Block, ExprKind, Init, Name, Stmt, StmtKind};
+use crate::ast::{Arm, At, Binary, Block, ExprKind, Init, Name, Stmt, StmtKind};
 use crate::diag::Span;
 use crate::types::DType;
 
@@ -89,10 +89,58 @@ impl<'t> Parser<'t> {
                 self.semicolon()?;
                 Ok(Element::Stmt(StmtKind::Output { name, ty, value }))
             }
+            "match" if self.arms_are_blocks() => self.match_stmt(),
+            "warn" if after.kind == Kind::Text => {
+                self.bump();
+                let text = self.bump().text;
+                self.semicolon()?;
+                Ok(Element::Stmt(StmtKind::Warn(text.trim_matches('"').to_string())))
+            }
             "copies" if begins => Err(self.fail(first.span, "`copies` stands only behind the block of a `local`", "leave it out")),
             _ if !word.is_empty() && self.is_let() => self.binding(),
             _ => self.result(),
         }
+    }
+
+    /// Whether the first arm of the `match` that stands here is a block, which no expression is.
+    fn arms_are_blocks(&self) -> bool {
+        let mut n = 3;
+        while self.peek_at(n + 1).text == "|" {
+            n += 2;
+        }
+        self.peek_at(2).text == "{" && self.peek_at(n + 1).text == "=>" && self.peek_at(n + 2).text == "{"
+    }
+
+    /// `match option { choice => { .. } other => { .. } }`
+    fn match_stmt(&mut self) -> Result<Element> {
+        let open_index = self.at + 2;
+        let (option, open) = self.match_head()?;
+        self.braces += 1;
+        let mut arms = Vec::new();
+        let read = loop {
+            if self.is("}") {
+                self.suspicious(open_index, open);
+                self.bump();
+                break Ok(());
+            }
+            if self.peek().kind == Kind::End || self.at_item() {
+                self.unclosed(open);
+                break Ok(());
+            }
+            match self.choices().and_then(|choices| Ok(Arm { choices, body: self.block()? })) {
+                Ok(arm) => {
+                    arms.push(arm);
+                    self.eat(",");
+                }
+                Err(Failed) => break Err(Failed),
+            }
+        };
+        self.braces = self.braces.saturating_sub(1);
+        if self.whole_match(read).is_err() {
+            return Ok(Element::Nothing);
+        }
+        self.eat(";");
+        Ok(Element::Stmt(StmtKind::Match { option, arms }))
     }
 
     /// Whether `name =` or `name: dtype` stands here.

@@ -104,14 +104,26 @@ fn item(c: &mut Choices) -> Item {
 }
 
 fn axis(c: &mut Choices) -> Axis {
-    let def = match c.below(5) {
+    let def = match c.below(3) {
         0 => AxisDef::Batch,
-        1 => AxisDef::BatchOf(scalar(c, 2)),
-        2 => AxisDef::Size(scalar(c, 3)),
-        3 => AxisDef::Tuple(names(c, 1)),
+        1 => axis_is(c, 2),
         _ => AxisDef::Like(name(c)),
     };
     Axis { name: name(c), def }
+}
+
+/// What can stand behind `axis C =`.
+fn axis_is(c: &mut Choices, depth: usize) -> AxisDef {
+    match c.below(if depth == 0 { 3 } else { 4 }) {
+        0 => AxisDef::Size(scalar(c, 3)),
+        1 => AxisDef::BatchOf(scalar(c, 2)),
+        2 => AxisDef::Tuple(names(c, 0)),
+        _ => AxisDef::Match { option: name(c), arms: arms(c, 0, |c| axis_is(c, depth - 1)) },
+    }
+}
+
+fn arms<T>(c: &mut Choices, least: usize, mut body: impl FnMut(&mut Choices) -> T) -> Vec<Arm<T>> {
+    c.list(least, 3, |c| Arm { choices: c.list(1, 3, name), body: body(c) })
 }
 
 fn type_expr(c: &mut Choices) -> TypeExpr {
@@ -123,13 +135,15 @@ fn block(c: &mut Choices, depth: usize) -> Block {
 }
 
 fn stmt(c: &mut Choices, depth: usize) -> Stmt {
-    let kind = match c.below(if depth == 0 { 5 } else { 7 }) {
+    let kind = match c.below(if depth == 0 { 6 } else { 9 }) {
         0 => StmtKind::Let { name: name(c), ty: c.maybe(type_expr), value: expr(c, 4) },
         1 => StmtKind::Axes(c.list(1, 4, axis)),
         2 => StmtKind::Param { name: name(c), ty: type_expr(c), init: init(c), exact: c.chance(), decay: c.chance() },
         3 => StmtKind::Loss { label: label(c), value: expr(c, 3) },
         4 => StmtKind::Output { name: name(c), ty: type_expr(c), value: expr(c, 3) },
-        5 => StmtKind::Repeat { counter: name(c), from: scalar(c, 2), to: scalar(c, 2), body: block(c, depth - 1) },
+        5 => StmtKind::Warn(c.of(&["", "nothing is normalised: `a` => b; // {", "é\\n"]).to_string()),
+        6 => StmtKind::Match { option: name(c), arms: arms(c, 1, |c| block(c, depth - 1)) },
+        7 => StmtKind::Repeat { counter: name(c), from: scalar(c, 2), to: scalar(c, 2), body: block(c, depth - 1) },
         _ => {
             let (at, along, copies) = (Box::new(expr(c, 2)), names(c, 0), c.maybe(|c| Box::new(expr(c, 2))));
             StmtKind::Local { label: label(c), at, along, loss: block(c, depth - 1), copies }
@@ -154,7 +168,7 @@ fn expr(c: &mut Choices, depth: usize) -> Expr {
             let (label, name, axes) = (label(c), callee(c), axis_args(c));
             ExprKind::Call { label, name, axes, args: c.list(0, 3, |c| expr(c, depth - 1)) }
         }
-        _ => ExprKind::Match { option: name(c), arms: c.list(0, 3, |c| (name(c), expr(c, depth - 1))) },
+        _ => ExprKind::Match { option: name(c), arms: arms(c, 0, |c| expr(c, depth - 1)) },
     };
     Expr { kind, at: At::default() }
 }

@@ -58,8 +58,8 @@ impl<'a> Elaborator<'a> {
                             let message = format!("`{}` is a size already; an axis cannot have its name", axis.name.text);
                             self.error(axis.name.at.0, message).hint("choose another name for one of the two");
                         }
-                        // A failed axis is known by name so that its uses are not reported again: they find no atoms.
-                        self.axes.insert(axis.name.text.clone(), atoms.unwrap_or_default());
+                        // A failed axis is known by name so that its uses are not reported again.
+                        self.axes.insert(axis.name.text.clone(), atoms.ok());
                     }
                 }
                 Item::Fn(f) => {
@@ -140,8 +140,12 @@ impl<'a> Elaborator<'a> {
 
     /// The atoms of a declared axis. `busy`: inside a function, atoms that the new ones must differ from.
     fn define_axis(&mut self, axis: &ast::Axis, busy: Option<AxisSet>) -> Result<Vec<AxisId>> {
+        self.axis_by(axis, &axis.def, busy)
+    }
+
+    fn axis_by(&mut self, axis: &ast::Axis, def: &AxisDef, busy: Option<AxisSet>) -> Result<Vec<AxisId>> {
         let at = axis.name.at.0;
-        match &axis.def {
+        match def {
             AxisDef::Batch => {
                 let Some(size) = self.bindings.batch else {
                     self.error(at, format!("the batch axis `{}` has no size", axis.name.text)).hint("give the batch: `--batch 128`");
@@ -183,6 +187,10 @@ impl<'a> Elaborator<'a> {
                 }
                 Ok(atoms)
             }
+            AxisDef::Match { option, arms } => {
+                let chosen = self.chosen(option, arms)?;
+                self.axis_by(axis, chosen, busy)
+            }
         }
     }
 
@@ -220,13 +228,12 @@ impl<'a> Elaborator<'a> {
 
     /// The atoms that a name stands for.
     pub(super) fn axis(&mut self, name: &Name) -> Result<Vec<AxisId>> {
-        // `[A..]` may stand for no axes at all.
         if let Some(atoms) = self.frames.last().and_then(|f| f.axes.get(&name.text)) {
             return Ok(atoms.clone());
         }
         if let Some(atoms) = self.axes.get(&name.text) {
-            // Nothing is left of a declaration that has failed, and it is not reported again.
-            return if atoms.is_empty() { Err(Failed) } else { Ok(atoms.clone()) };
+            // Of a declaration that has failed there are none, and it is not reported again.
+            return atoms.clone().ok_or(Failed);
         }
         let known: BTreeSet<&str> =
             self.axes.keys().chain(self.frames.last().into_iter().flat_map(|f| f.axes.keys())).map(String::as_str).collect();
@@ -350,35 +357,59 @@ impl<'a> Elaborator<'a> {
 
     // ---- names are defined once
 
-    /// A name is bound once in a function, but for values carried by a repetition: bound before it, rebound once in its body.
+    /// A name is bound once in a function, but for values carried by a repetition (bound before it, rebound once in its body), and for those
+    /// of the arms of a `match`: they end with the arm, so an arm binds no name that is known before it.
     fn defined_once(&mut self, body: &Block, what: &str, given: &[Name]) {
-        let mut seen: HashMap<String, Span> = HashMap::new();
+        let mut names = Names::default();
         for name in given {
-            if let Some(first) = seen.insert(name.text.clone(), name.at.0) {
+            if let Some(first) = names.here.insert(name.text.clone(), name.at.0) {
                 self.second(name, what, Some(first));
             }
         }
-        let carried: BTreeSet<String> = body.stmts.iter().flat_map(repeated_names).collect();
-        self.bound_once(&body.stmts, &mut seen, &carried);
+        self.bound_once(&body.stmts, &mut names);
     }
 
-    fn bound_once(&mut self, stmts: &[Stmt], seen: &mut HashMap<String, Span>, carried: &BTreeSet<String>) {
+    fn bound_once(&mut self, stmts: &[Stmt], names: &mut Names) {
+        let carried: BTreeSet<String> = stmts.iter().flat_map(repeated_names).collect();
         for stmt in stmts {
             match &stmt.kind {
                 StmtKind::Let { name, .. } | StmtKind::Param { name, .. } => {
-                    if let Some(first) = seen.insert(name.text.clone(), name.at.0).filter(|_| !carried.contains(&name.text)) {
+                    let again = names.here.insert(name.text.clone(), name.at.0).filter(|_| !carried.contains(&name.text));
+                    if let Some(first) = again.or_else(|| names.before_arm.get(&name.text).copied()) {
                         self.second(name, "value", Some(first));
                     }
                 }
-                StmtKind::Local { loss, .. } => self.bound_once(&loss.stmts, &mut seen.clone(), &BTreeSet::new()),
-                StmtKind::Repeat { body, .. } => {
-                    let inner: BTreeSet<String> = body.stmts.iter().flat_map(repeated_names).collect();
-                    let mut here: HashMap<String, Span> = HashMap::new();
-                    self.bound_once(&body.stmts, &mut here, &inner);
+                StmtKind::Local { loss, .. } => self.bound_once(&loss.stmts, &mut names.clone()),
+                StmtKind::Repeat { body, .. } => self.bound_once(&body.stmts, &mut names.in_repeat()),
+                StmtKind::Match { arms, .. } => {
+                    arms.iter().for_each(|arm| self.bound_once(&arm.body.stmts, &mut names.in_arm()));
                 }
-                StmtKind::Axes(_) | StmtKind::Loss { .. } | StmtKind::Output { .. } => {}
+                StmtKind::Axes(_) | StmtKind::Loss { .. } | StmtKind::Output { .. } | StmtKind::Warn(_) => {}
             }
         }
+    }
+}
+
+/// Where names are bound that are known at a place.
+#[derive(Clone, Default)]
+struct Names {
+    /// In the present block.
+    here: HashMap<String, Span>,
+    /// Around the present repetition: its body may bind them again.
+    around: HashMap<String, Span>,
+    /// Before the innermost arm: nothing in it may.
+    before_arm: HashMap<String, Span>,
+}
+
+impl Names {
+    fn in_repeat(&self) -> Names {
+        let around = self.around.iter().chain(&self.here).map(|(n, at)| (n.clone(), *at)).collect();
+        Names { here: HashMap::new(), around, before_arm: self.before_arm.clone() }
+    }
+
+    fn in_arm(&self) -> Names {
+        let before_arm = self.before_arm.iter().chain(&self.around).chain(&self.here).map(|(n, at)| (n.clone(), *at)).collect();
+        Names { before_arm, ..Names::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pushforward_ir::ast::{AxisArgs, Binary, Expr, ExprKind, Function, Name, Unary};
+use pushforward_ir::ast::{Arm, AxisArgs, Binary, Expr, ExprKind, Function, Name, Unary};
 use pushforward_ir::axis::AxisId;
 use pushforward_ir::infer::TypeError;
 use pushforward_ir::op::{Affine, Class, Noise, Number};
@@ -50,7 +50,10 @@ impl<'a> Elaborator<'a> {
                 self.op(at, binary(*op), &args)
             }
             ExprKind::Call { label, name, axes, args } => self.call(e, label.as_ref(), name, axes, args, want),
-            ExprKind::Match { option, arms } => self.match_option(option, arms, want),
+            ExprKind::Match { option, arms } => {
+                let chosen = self.chosen(option, arms)?;
+                self.expr(chosen, want)
+            }
         }
     }
 
@@ -109,7 +112,8 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn match_option(&mut self, option: &Name, arms: &'a [(Name, Expr)], want: Option<DType>) -> Result<Value> {
+    /// What a `match` says of the choice that was made.
+    pub(super) fn chosen<'m, T>(&mut self, option: &Name, arms: &'m [Arm<T>]) -> Result<&'m T> {
         let Some((chosen, all)) = self.options.get(&option.text).cloned() else {
             let hint = match closest(&option.text, self.options.keys().map(String::as_str)) {
                 Some(c) => format!("did you mean `{c}`?"),
@@ -118,17 +122,20 @@ impl<'a> Elaborator<'a> {
             self.error(option.at.0, format!("no option is called `{}`", option.text)).hint(&hint);
             return Err(Failed);
         };
-        if let Some((_, (arm, _))) = arms.iter().enumerate().find(|(i, (n, _))| arms[..*i].iter().any(|(o, _)| o.text == n.text)) {
-            self.second(arm, "choice", arms.iter().find(|(o, _)| o.text == arm.text).map(|(o, _)| o.at.0));
-            return Err(Failed);
+        let named: Vec<&Name> = arms.iter().flat_map(|arm| &arm.choices).collect();
+        for (i, name) in named.iter().enumerate() {
+            if let Some(first) = named[..i].iter().find(|other| other.text == name.text) {
+                self.second(name, "choice", Some(first.at.0));
+                return Err(Failed);
+            }
+            if !all.contains(&name.text) {
+                let message = format!("the option `{}` has no choice `{}`", option.text, name.text);
+                self.error(name.at.0, message).hint(&format!("it has {}", all.join(", ")));
+                return Err(Failed);
+            }
         }
-        if let Some((arm, _)) = arms.iter().find(|(n, _)| !all.contains(&n.text)) {
-            let message = format!("the option `{}` has no choice `{}`", option.text, arm.text);
-            self.error(arm.at.0, message).hint(&format!("it has {}", all.join(", ")));
-            return Err(Failed);
-        }
-        match arms.iter().find(|(n, _)| n.text == chosen) {
-            Some((_, e)) => self.expr(e, want),
+        match arms.iter().find(|arm| arm.choices.iter().any(|name| name.text == chosen)) {
+            Some(arm) => Ok(&arm.body),
             None => {
                 let message = format!("`match {}` says nothing of the choice `{chosen}`", option.text);
                 self.error(option.at.0, message).hint(&format!("add an arm: `{chosen} => ..`"));
@@ -243,7 +250,7 @@ impl<'a> Elaborator<'a> {
     /// Atoms declared by the present frame itself.
     fn own_axes(&self) -> AxisSet {
         let frame = self.frame();
-        let outside: AxisSet = self.axes.values().flatten().copied().collect();
+        let outside: AxisSet = self.axes.values().flatten().flatten().copied().collect();
         let declared: AxisSet = frame.axes.values().flatten().copied().collect();
         let inherited = self.frames[..self.frames.len() - 1].iter().fold(AxisSet::EMPTY, |s, f| s | f.busy);
         declared - outside - inherited
@@ -291,8 +298,15 @@ impl<'a> Elaborator<'a> {
                 let name = self.activity_name(label)?;
                 Op::Activity(name)
             }
-            ("sum", AxisArgs::List(l)) => Op::Sum(self.axis_set(text, l)?),
-            ("max", AxisArgs::List(l)) => Op::Max(self.axis_set(text, l)?),
+            ("sum" | "max", AxisArgs::List(l)) => {
+                let over = self.axis_set(text, l)?;
+                match (&values[..], over.is_empty() && !l.is_empty()) {
+                    // Over the empty tuple there is one element.
+                    ([x], true) => return Ok(*x),
+                    _ if text == "sum" => Op::Sum(over),
+                    _ => Op::Max(over),
+                }
+            }
             ("contract", AxisArgs::List(l)) => Op::Contract(self.axis_set(text, l)?),
             ("iota", AxisArgs::List(l)) => match self.axis_list(l)?[..] {
                 [a] => Op::Iota(a),
@@ -399,14 +413,18 @@ impl<'a> Elaborator<'a> {
         }
         let dense = values.iter().filter(|&&v| !self.builder.axes_of(v).is_empty()).count();
         let floats = values.iter().all(|&v| self.builder.ty(v).dtype.is_float());
-        if dense == values.len() && floats {
+        if dense == values.len() && floats && !over.is_empty() {
             return self.op(at, Op::Contract(over), &values).map(Some);
         }
         let (first, rest) = values.split_first().expect("two factors at least");
         let product = rest.iter().try_fold(*first, |l, &r| self.op(at, Op::Mul, &[l, r]))?;
+        if over.is_empty() {
+            return Ok(Some(product));
+        }
         self.op(at, Op::Sum(over), &[product]).map(Some)
     }
 
+    /// Whether two indices are equal. The one index of the empty tuple is.
     fn delta(&mut self, at: Span, a: &Name, b: &Name) -> Result<Value> {
         let mut result = None;
         for (x, y) in self.pair(at, a, b)? {
@@ -416,7 +434,7 @@ impl<'a> Elaborator<'a> {
                 None => d,
             });
         }
-        result.ok_or(Failed)
+        result.map_or_else(|| self.number(at, 1.0, DType::Bool), Ok)
     }
 
     /// The atoms of two axes side by side.
@@ -502,13 +520,8 @@ impl<'a> Elaborator<'a> {
     fn warn_outer(&mut self, at: Span, op: &str, args: &[Value]) {
         let axes = &self.builder.program().axes;
         let (l, r) = (self.builder.ty(args[0]).show(axes), self.builder.ty(args[1]).show(axes));
-        let mut warning = Diagnostic::warning(format!("{l} and {r} share no axis: this makes an outer product"))
-            .at(at)
-            .hint(format!("if that is meant, write `{op}(x, y)`"));
-        warning.calls = self.calls();
-        if !self.warnings.iter().any(|w| w.place == warning.place) {
-            self.warnings.push(warning);
-        }
+        let warning = Diagnostic::warning(format!("{l} and {r} share no axis: this makes an outer product")).at(at);
+        self.warn(warning.hint(format!("if that is meant, write `{op}(x, y)`")));
     }
 }
 

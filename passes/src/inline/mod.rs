@@ -98,7 +98,8 @@ struct Elaborator<'a> {
     sizes: BTreeMap<String, f64>,
     /// option -> (chosen, all)
     options: BTreeMap<String, (String, Vec<String>)>,
-    axes: HashMap<String, Vec<AxisId>>,
+    /// `None`: its declaration has failed.
+    axes: HashMap<String, Option<Vec<AxisId>>>,
     builder: Builder,
     frames: Vec<Frame>,
     errors: Vec<Diagnostic>,
@@ -351,6 +352,14 @@ impl<'a> Elaborator<'a> {
                 self.frame_mut().counters.remove(&counter.text);
                 outcome
             }
+            StmtKind::Match { option, arms } => {
+                let chosen = self.chosen(option, arms)?;
+                self.arm(at, chosen)
+            }
+            StmtKind::Warn(text) => {
+                self.warn(Diagnostic::warning(text).at(at).hint("choose otherwise by `--set`; what is meant so may stay so"));
+                Ok(())
+            }
             StmtKind::Output { name, ty, value } => {
                 let dtype = self.dtype(ty.dtype);
                 let value = self.expr(value, Some(dtype))?;
@@ -366,6 +375,31 @@ impl<'a> Elaborator<'a> {
         }
     }
 
+    /// The statements of an arm; what they name is forgotten behind it.
+    fn arm(&mut self, at: Span, body: &'a Block) -> Result<()> {
+        let (values, axes) = (self.frame().values.clone(), self.frame().axes.clone());
+        let result = self.block(body);
+        let frame = self.frame_mut();
+        (frame.values, frame.axes) = (values, axes);
+        match result? {
+            None => Ok(()),
+            Some(_) => {
+                let place = body.result.as_ref().map_or(at, |e| e.at.0);
+                self.error(place, "an arm that is a block has no result")
+                    .hint("a value is chosen by `y = match option { choice => value, .. };`");
+                Err(Failed)
+            }
+        }
+    }
+
+    /// Warns of one place once, however often it is expanded.
+    fn warn(&mut self, mut warning: Diagnostic) {
+        warning.calls = self.calls();
+        if !self.warnings.iter().any(|w| w.place == warning.place) {
+            self.warnings.push(warning);
+        }
+    }
+
     fn mark_loss(&mut self, at: Span, loss: Loss) -> Result<()> {
         if self.builder.program().losses.iter().any(|l| l.name == loss.name) {
             self.error(at, format!("a second loss called `{}`", loss.name)).hint("give it a label: `loss other: ..;`");
@@ -377,7 +411,9 @@ impl<'a> Elaborator<'a> {
             self.error(at, message).hint("convert it: `cast[f32](x)`");
             return Err(Failed);
         }
-        self.builder.program_mut().losses.push(loss);
+        let program = self.builder.program_mut();
+        program.names.entry(loss.name.clone()).or_insert(loss.value);
+        program.losses.push(loss);
         Ok(())
     }
 
