@@ -14,7 +14,7 @@ pub mod presets;
 pub mod recipe;
 
 pub use presets::{PRESETS, Preset};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, RecipeError, Schedule};
 
 /// A model that is compiled in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -47,7 +47,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return loss::run(&args.model, &args.step, &request);
     }
     let chosen = args.model.choose(Some(DEFAULT_PRESET))?;
-    let settings = args.step.settings(&chosen, chosen.default_batch());
+    let settings = args.step.settings(&chosen, chosen.default_batch())?;
     let pool = Pool::new(args.threads)?;
     let engine = flags::engine(&args.backend, args.threads)?;
     // What this processor can do says nothing of a device.

@@ -64,7 +64,7 @@ enum Target {
 pub fn run(args: Args) -> Result<(), Failure> {
     let device = device(&args)?;
     let chosen = args.model.choose(None)?;
-    let settings = args.step.settings(&chosen, chosen.default_batch());
+    let settings = args.step.settings(&chosen, chosen.default_batch())?;
     chosen.inline(&settings)?;
     let (files, report) = match &device {
         Some(device) => package::files(&chosen, &settings, device)?,

@@ -37,7 +37,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<(), Failure> {
     let chosen = args.model.choose(None)?;
-    let settings = args.step.settings(&chosen, chosen.default_batch());
+    let settings = args.step.settings(&chosen, chosen.default_batch())?;
     let passes = match &args.passes {
         Some(passes) => after_inline(passes)?,
         None => settings.passes.algorithm.passes(),

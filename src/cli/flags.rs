@@ -13,6 +13,7 @@ use pushforward_passes::simplify::{self, RULES, Rules};
 use pushforward_plan::device::Precision;
 
 use super::failure::{Failure, warn};
+use super::update::UpdateFlags;
 
 /// Which model, in which sizes.
 #[derive(clap::Args, Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct StepFlags {
     pub no_prune: bool,
     #[command(flatten)]
     pub simplify: SimplifyFlags,
+    #[command(flatten)]
+    pub update: UpdateFlags,
 }
 
 /// What `simplify` may do.
@@ -105,14 +108,15 @@ impl Chosen {
 
 impl StepFlags {
     /// Settings for a model; `batch` is what holds where the flags say nothing.
-    pub fn settings(&self, chosen: &Chosen, batch: Option<usize>) -> Settings {
+    pub fn settings(&self, chosen: &Chosen, batch: Option<usize>) -> Result<Settings, Failure> {
         let mut settings = Settings::new(self.algorithm.unwrap_or(Algorithm::LgFgA), 1);
         settings.sets = chosen.sets.clone();
         settings.batch = self.batch.or(batch);
         settings.passes.directions = self.directions.unwrap_or(1);
         settings.passes.prune = !self.no_prune;
         settings.passes.simplify = self.simplify.settings();
-        settings
+        settings.passes.update = self.update.settings()?;
+        Ok(settings)
     }
 }
 
@@ -233,7 +237,7 @@ fn rule(text: &str) -> Result<&'static str, String> {
 }
 
 /// The nearest name even if it is not very near: a list of three wants no threshold.
-fn did_you_mean(text: &str, names: &[&str]) -> String {
+pub fn did_you_mean(text: &str, names: &[&str]) -> String {
     let distance = |name: &&&str| strsim::damerau_levenshtein(&text.to_lowercase(), &name.to_lowercase());
     names.iter().min_by_key(distance).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }
@@ -272,14 +276,6 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
         Ok(x) if x.is_finite() && x >= 0.0 => Err(format!("expected a number of at most {:e}", f32::MAX)),
         Ok(_) => Err("expected a number that is not negative".into()),
         Err(_) => Err("expected a number, such as 0.01".into()),
-    }
-}
-
-/// What a step keeps of the last one; with all of it, or more, no run comes to rest.
-pub fn momentum(text: &str) -> Result<f64, String> {
-    match not_negative(text)? {
-        x if x < 1.0 => Ok(x),
-        _ => Err("expected a number from 0 to less than 1".into()),
     }
 }
 
@@ -344,9 +340,8 @@ mod tests {
         assert_eq!((batch("128"), threads("0")), (Ok(128), Ok(0)));
         assert!(threads("2000").is_err());
         assert!(batch("99999999999").unwrap_err().contains("at most 16777216"));
-        assert_eq!((seed("4294967295"), momentum("0.99"), not_negative("0")), (Ok(u32::MAX), Ok(0.99), Ok(0.0)));
+        assert_eq!((seed("4294967295"), not_negative("0")), (Ok(u32::MAX), Ok(0.0)));
         assert!(seed("4294967296").is_err() && seed("1.5").is_err() && seed("").is_err());
-        assert!(momentum("1").is_err() && momentum("nan").is_err());
         assert!(not_negative("1e39").is_err() && not_negative("inf").is_err() && not_negative("-1").is_err());
     }
 }

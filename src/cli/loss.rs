@@ -61,7 +61,7 @@ pub fn run(model: &ModelFlags, step: &StepFlags, request: &Request) -> Result<()
     let mut model = model.clone();
     model.model.get_or_insert(DEFAULT_LOSS.into());
     let chosen = model.choose(None)?;
-    let settings = step.settings(&chosen, chosen.default_batch());
+    let settings = step.settings(&chosen, chosen.default_batch())?;
     let pool = Pool::new(request.threads)?;
     let groups: Vec<Option<usize>> = match request.groups {
         [] => vec![None],

@@ -19,6 +19,7 @@ mod out;
 mod package;
 mod prune;
 mod train;
+mod update;
 
 use std::process::ExitCode;
 

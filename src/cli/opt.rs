@@ -45,7 +45,7 @@ const FEW: usize = 3;
 pub fn run(args: Args) -> Result<(), Failure> {
     let chosen = args.model.choose(None)?;
     let batch = if args.validate { chosen.default_batch().map(|_| FEW) } else { chosen.default_batch() };
-    let settings = args.step.settings(&chosen, batch);
+    let settings = args.step.settings(&chosen, batch)?;
     let passes = match &args.passes {
         Some(passes) => after_inline(passes)?,
         None => settings.passes.algorithm.passes(),

@@ -8,13 +8,13 @@ use std::time::Instant;
 use pushforward::{Algorithm, Engine, Error, Model, Settings};
 use pushforward_gpu::driver::DeviceError;
 use pushforward_models::data::{self, Source, Splits, epoch_order};
-use pushforward_models::recipe::TRAIN_ERROR_IMAGES;
-use pushforward_models::{PRESETS, Recipe, presets};
-use pushforward_passes::update::Rule;
+use pushforward_models::recipe::{Rates, TRAIN_ERROR_IMAGES};
+use pushforward_models::{PRESETS, Recipe, Schedule, presets};
 
 use super::failure::{Failure, note};
 use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, SimplifyFlags, StepFlags};
 use super::out::{self, thousands};
+use super::update::UpdateFlags;
 use crate::classifier::{At, Classifier, ClassifierError};
 use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir, Tensor};
 
@@ -37,15 +37,15 @@ pub struct Args {
     /// How often every training image is seen [default: 10]. 0 with --resume: evaluate the checkpoint
     #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = epochs_value)]
     epochs: Option<usize>,
-    /// The learning rate of the first step; it falls linearly to 0 [default: 0.01]
+    /// The learning rate at its highest [default: 0.01]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::not_negative)]
     lr: Option<f64>,
-    /// [default: 0.9]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::momentum)]
-    momentum: Option<f64>,
-    /// On weights only [default: 1e-4]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::not_negative)]
-    weight_decay: Option<f64>,
+    /// What becomes of the learning rate: `constant`, or it falls to 0, as a line or a cosine [default: linear]
+    #[arg(long, value_name = "constant|linear|cosine", value_parser = schedule)]
+    schedule: Option<Schedule>,
+    /// Epochs over which the learning rate rises, before that [default: 0]
+    #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = flags::not_negative)]
+    warmup: Option<f64>,
     /// Decides the first parameters, the noise and the order of images [default: 0]
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = flags::seed)]
     seed: Option<u32>,
@@ -80,6 +80,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Classifier::check(&plan.chosen.model, &plan.settings, &splits, || image_hint(&plan.chosen, &splits))?;
     let mut classifier = plan.classifier(flags::engine(&args.backend, args.threads)?)?;
     let meta = plan.meta(&splits)?;
+    let rates = plan.recipe.rates(splits.train.len().div_ceil(plan.batch)).map_err(Failure::usage)?;
     let evaluate = args.resume && args.epochs == Some(0);
     if let Some(checkpoint) = &stored {
         let purpose = if evaluate { Purpose::Evaluate } else { Purpose::Continue };
@@ -93,7 +94,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut done = stored.as_ref().map_or(0, |c| c.meta.epochs_done);
     if !evaluate {
         dir.check_writable()?;
-        done = epochs(&mut classifier, &plan, &splits, &dir, stored.map_or(meta, |c| c.meta))?;
+        done = epochs(&mut classifier, &plan, &splits, &rates, &dir, stored.map_or(meta, |c| c.meta))?;
     }
     let [test, train] = both_errors(&mut classifier, &splits).map_err(|e| Stop::Failed(e).told(done, &going_on(&plan, &dir)))?;
     if let Some(remark) = &splits.note {
@@ -103,11 +104,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// All epochs that are still to come; gives their number in all. At the end of each: metrics, curve, checkpoint, in this order.
-fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDir, mut meta: Meta) -> Result<usize, Failure> {
+fn epochs(
+    classifier: &mut Classifier,
+    plan: &Plan,
+    splits: &Splits,
+    rates: &Rates,
+    dir: &RunDir,
+    mut meta: Meta,
+) -> Result<usize, Failure> {
     run::install()?;
-    let set = &splits.train;
-    let steps_per_epoch = set.len().div_ceil(plan.batch);
-    let steps = steps_per_epoch as u64 * plan.recipe.epochs as u64;
     let mut metrics = match meta.epochs_done {
         0 => Metrics::new(Vec::new()),
         done => Metrics::resume(&dir.metrics(), Vec::new(), done)?,
@@ -117,10 +122,11 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
         save(classifier, &meta, dir)?;
         dir.forget_epochs()?;
     }
-    let mut progress = Progress::new(plan.recipe.epochs, steps_per_epoch, meta.epochs_done, io::stderr().is_terminal());
+    let mut progress =
+        Progress::new(plan.recipe.epochs, splits.train.len().div_ceil(plan.batch), meta.epochs_done, io::stderr().is_terminal());
     let mut warned = false;
     for epoch in meta.epochs_done..plan.recipe.epochs {
-        let row = match one_epoch(classifier, plan, splits, &mut meta, steps, &mut progress) {
+        let row = match one_epoch(classifier, plan, splits, &mut meta, rates, &mut progress) {
             Ok(row) => row,
             Err(stop) => {
                 progress.finish();
@@ -143,19 +149,19 @@ fn epochs(classifier: &mut Classifier, plan: &Plan, splits: &Splits, dir: &RunDi
     Ok(meta.epochs_done)
 }
 
-/// The epoch after those that `meta` counts, up to its figures; `steps` are those of the whole run. Afterwards the parameters are here.
+/// The epoch after those that `meta` counts, up to its figures; `rates` are those of the whole run. Afterwards the parameters are here.
 fn one_epoch(
     classifier: &mut Classifier,
     plan: &Plan,
     splits: &Splits,
     meta: &mut Meta,
-    steps: u64,
+    rates: &Rates,
     progress: &mut Progress,
 ) -> Result<Row, Stop> {
     let (began, set) = (Instant::now(), &splits.train);
     let mut row = Row { epoch: meta.epochs_done + 1, ..Row::default() };
     for indices in epoch_order(plan.seed, meta.epochs_done as u32, set.len()).chunks(plan.batch) {
-        row.lr = plan.recipe.rate(meta.steps_done, steps);
+        row.lr = rates.at(meta.steps_done);
         let outcome = classifier.step(set, indices, At { lr: row.lr, seed: plan.seed, step: meta.steps_done })?;
         meta.steps_done += 1;
         row.train_loss += outcome.loss * indices.len() as f64 / set.len() as f64;
@@ -289,21 +295,20 @@ impl Plan {
             step.no_prune |= meta.flags.iter().any(|f| f == NO_PRUNE);
             step.simplify = step.simplify.or_spelled(&meta.flags);
             step.directions = step.directions.or_else(|| meta.flags.iter().find_map(|f| f.strip_prefix(DIRECTIONS)?.parse().ok()));
-            recipe = Recipe { epochs: meta.epochs_planned, lr: meta.lr, momentum: meta.momentum, weight_decay: meta.weight_decay };
+            step.update = step.update.or_spelled(&meta.flags, meta.momentum, meta.weight_decay);
+            recipe = Recipe { epochs: meta.epochs_planned, lr: meta.lr, ..spelled_recipe(&meta.flags) };
             seed = args.seed.unwrap_or(meta.seed);
         }
-        let given = |flag: Option<f64>, usual: f64| flag.unwrap_or(usual);
         recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
-        recipe.lr = given(args.lr, recipe.lr);
-        recipe.momentum = given(args.momentum, recipe.momentum);
-        recipe.weight_decay = given(args.weight_decay, recipe.weight_decay);
+        recipe.lr = args.lr.unwrap_or(recipe.lr);
+        recipe.schedule = args.schedule.unwrap_or(recipe.schedule);
+        recipe.warmup = args.warmup.unwrap_or(recipe.warmup);
+        recipe.check().map_err(Failure::usage)?;
 
         let fallback = if stored.is_some() { None } else { Some(DEFAULT_PRESET) };
         let chosen = model.choose(fallback)?;
         let batch = step.batch.unwrap_or(chosen.preset.map_or(DEFAULT_BATCH, |p| p.batch));
-        let mut settings = step.settings(&chosen, Some(batch));
-        settings.passes.update.rule = Rule::Sgd { momentum: recipe.momentum, nesterov: false };
-        settings.passes.update.weight_decay = recipe.weight_decay;
+        let settings = step.settings(&chosen, Some(batch))?;
         let mut again = String::new();
         if let Some(name) = model.model.filter(|name| Model::built_in(name).is_none()) {
             again += &format!(" {}", quoted(&name));
@@ -335,7 +340,10 @@ impl Plan {
             flags.push(NO_PRUNE.into());
         }
         flags.extend(SimplifyFlags::spelled(&passes.simplify));
+        flags.extend(spelled(&self.recipe));
         flags.sort_unstable();
+        // Not sorted: of factors, the first that matches holds.
+        flags.extend(UpdateFlags::spelled(&passes.update));
         Ok(Meta {
             model: self.chosen.model.name().into(),
             model_hash: run::fingerprint(bound.as_bytes()),
@@ -349,8 +357,8 @@ impl Plan {
             epochs_done: 0,
             steps_done: 0,
             lr: self.recipe.lr,
-            momentum: self.recipe.momentum,
-            weight_decay: self.recipe.weight_decay,
+            momentum: UpdateFlags::momentum_of(passes.update.rule),
+            weight_decay: passes.update.weight_decay,
             data: splits.name.clone(),
         })
     }
@@ -364,6 +372,9 @@ impl Plan {
         for (name, value) in &self.sets {
             text += &format!(", {name}={value}");
         }
+        for flag in spelled(&self.recipe).into_iter().chain(UpdateFlags::spelled(&self.settings.passes.update)) {
+            text += &format!(", {}", flag.trim_start_matches('-'));
+        }
         text
     }
 }
@@ -371,6 +382,33 @@ impl Plan {
 /// As they stand in a checkpoint's `flags`.
 const NO_PRUNE: &str = "--no-prune";
 const DIRECTIONS: &str = "--directions=";
+const SCHEDULE: &str = "--schedule=";
+const WARMUP: &str = "--warmup=";
+
+/// What of a recipe is not as usual, as the flags that say it; but epochs and rate, which checkpoints name.
+fn spelled(recipe: &Recipe) -> Vec<String> {
+    let usual = Recipe::default();
+    let schedule = (recipe.schedule != usual.schedule).then(|| format!("{SCHEDULE}{}", recipe.schedule.name()));
+    let warmup = (recipe.warmup != usual.warmup).then(|| format!("{WARMUP}{}", recipe.warmup));
+    schedule.into_iter().chain(warmup).collect()
+}
+
+/// The recipe of which [`spelled`] wrote these flags.
+fn spelled_recipe(flags: &[String]) -> Recipe {
+    let word = |flag: &str| flags.iter().find_map(|f| f.strip_prefix(flag));
+    let usual = Recipe::default();
+    Recipe {
+        schedule: word(SCHEDULE).and_then(|name| schedule(name).ok()).unwrap_or(usual.schedule),
+        warmup: word(WARMUP).and_then(|x| x.parse().ok()).unwrap_or(usual.warmup),
+        ..usual
+    }
+}
+
+fn schedule(text: &str) -> Result<Schedule, String> {
+    let names = Schedule::ALL.map(Schedule::name);
+    let found = Schedule::ALL.into_iter().find(|s| s.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("no schedule is called `{text}`: there are {}{}", names.join(", "), flags::did_you_mean(text, &names)))
+}
 
 fn default_path(args: &Args) -> PathBuf {
     let model = args.model.model.as_deref().unwrap_or(DEFAULT_MODEL);

@@ -49,14 +49,14 @@ pub struct Meta {
     /// `--set NAME=VALUE`, in order.
     pub sets: Vec<(String, String)>,
     pub algorithm: String,
-    /// Other flags that change the numbers, such as `--no-prune`, sorted.
+    /// Other flags that change the numbers, such as `--no-prune`, sorted; then those of the optimiser, in their order.
     pub flags: Vec<String>,
     pub seed: u32,
     pub batch: usize,
     pub epochs_planned: usize,
     pub epochs_done: usize,
     pub steps_done: u64,
-    /// The rate of the first step; with the number of steps it gives all others.
+    /// The highest rate; the schedule is among the flags.
     #[serde(with = "exact")]
     pub lr: f64,
     #[serde(with = "exact")]

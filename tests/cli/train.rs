@@ -98,14 +98,88 @@ fn every_algorithm_trains() {
     }
 }
 
+#[test]
+fn every_optimizer_trains() {
+    let place = Place::with_images(300, 100);
+    for (optimizer, flags) in [
+        ("nesterov", &["--schedule", "constant"][..]),
+        ("lars", &["--trust", "0.02", "--lr", "0.5", "--schedule", "cosine"]),
+        ("adamw", &["--lr", "0.001", "--lr-factor", "cls.*=0.5", "--warmup", "1", "--decay", "all"]),
+    ] {
+        let more = [&["--epochs", "6", "--optimizer", optimizer], flags].concat();
+        let (test, train) = errors(&trains(&place, optimizer, &more));
+        assert!(test < 65.0 && train < 50.0, "{optimizer}: {test} {train}");
+    }
+    let rates: Vec<f64> = metrics(&place, "adamw")[1..].iter().map(|row| row[2].parse().expect("a number")).collect();
+    // The last of each epoch of three steps: the warm-up's, which leads to the highest, then those of a line to 0.
+    for (rate, exact) in rates.iter().zip([0.75, 13.0 / 15.0, 10.0 / 15.0, 7.0 / 15.0, 4.0 / 15.0, 1.0 / 15.0]) {
+        assert!((rate - 0.001 * exact).abs() < 1e-12, "{rates:?}");
+    }
+}
+
+#[test]
+fn a_frozen_parameter_stays() {
+    let place = Place::with_images(200, 50);
+    let tensor = |output: &str, name: &str| {
+        let bytes = checkpoint(&place, output);
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("a checkpoint");
+        file.tensor(name).map(|t| t.data().to_vec()).ok()
+    };
+    trains(&place, "begins", &["--epochs", "0", "--optimizer", "adamw"]);
+    trains(&place, "ends", &["--epochs", "1", "--optimizer", "adamw", "--lr-factor", "block0.fc.*=0"]);
+    assert_eq!(tensor("begins", "block0.fc.w"), tensor("ends", "block0.fc.w"));
+    assert_ne!(tensor("begins", "block0.group.w"), tensor("ends", "block0.group.w"));
+    assert!(tensor("ends", "adamw.mean.block0.group.w").is_some() && tensor("ends", "adamw.mean.block0.fc.w").is_none());
+    refused(
+        &strs(&small(&place, "none", &["--lr-factor", "block7.*=0.1"])),
+        1,
+        &["`block7.*=0.1` is for no parameter: there are block0.fc.w, block0.fc.b, ", "hint: "],
+    );
+    assert!(!place.path("none").exists());
+}
+
 /// Ctrl-C after the first epoch: 130, and the checkpoint is whole. Going on from it ends with the bits of a run that was never stopped.
 #[test]
 #[cfg(unix)]
 fn an_interrupted_run_resumes_to_the_same_bits() {
+    interrupted_and_resumed(&["--epochs", "12", "--batch", "16", "--seed", "5"]);
+}
+
+/// What the optimiser keeps, its settings and the schedule go on, too.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_of_adamw_resumes_to_the_same_bits() {
+    interrupted_and_resumed(&[
+        "--epochs",
+        "12",
+        "--batch",
+        "16",
+        "--optimizer",
+        "adamw",
+        "--lr",
+        "0.001",
+        "--beta2",
+        "0.99",
+        "--schedule",
+        "cosine",
+        "--warmup",
+        "2.5",
+        "--lr-factor",
+        "cls.*=0.1",
+        "--lr-factor",
+        "*.b=0.5",
+        "--decay",
+        "all",
+        "--weight-decay",
+        "0.01",
+    ]);
+}
+
+#[cfg(unix)]
+fn interrupted_and_resumed(flags: &[&str]) {
     let place = Place::with_images(300, 100);
-    let flags = ["--epochs", "12", "--batch", "16", "--seed", "5"];
-    let whole = trains(&place, "whole", &flags);
-    let args = small(&place, "parts", &flags);
+    let whole = trains(&place, "whole", flags);
+    let args = small(&place, "parts", flags);
     let mut child = pushforward(&strs(&args)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
     let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map(|l| l.expect("text"));
     assert!(lines.any(|line| line.starts_with("epoch  1/12")), "no first epoch");
