@@ -9,6 +9,7 @@
 //! | `reach.rs` | what moves a loss is in reach, on random graphs; mutated rules are caught; LocalMixer's table |
 //! | `generality.rs` | every algorithm on models unlike LocalMixer, evaluator and CPU alike |
 //! | `needless.rs` | what masks make needless is what a count by hand says, and really influences nothing |
+//! | `options.rs` | every option of localmixer.pf makes a step that back ends agree on and an estimate without bias |
 //! | `equivalence.rs` | copies of a loss are the loss; simplify before derivatives; an update is SGD |
 //! | `update.rs` | every optimiser is the published one, on every back end |
 //! | `validate.rs` | every pass keeps to the arithmetic that it states, on hard numbers too, and one that does not is caught |
@@ -35,6 +36,7 @@ mod judges;
 mod lowering;
 mod naive;
 mod needless;
+mod options;
 mod random_models;
 mod reach;
 mod rules;
