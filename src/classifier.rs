@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use ndarray::ArrayViewD;
-use pushforward::{Engine, Error, Input, Model, Parameters, Settings, Step, View};
+use pushforward::{Engine, Error, Fault, Input, Model, Parameters, Settings, Step, View};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Program};
 use pushforward_models::data::{DataError, DataSet, Splits};
@@ -121,6 +121,27 @@ impl Classifier {
 
     /// One training step on the images of `set` at `indices`.
     pub fn step(&mut self, set: &DataSet, indices: &[u32], at: At) -> Result<Outcome, Error> {
+        self.with_step(set, indices, at, |step, parameters, inputs, ports, labels| {
+            step.run(parameters, inputs)?;
+            let loss = step.output(&ports.loss).and_then(|v| v.item()).unwrap_or(f64::NAN);
+            let wrong = step.output(&ports.prediction).and_then(View::f32).map_or(labels.len(), |p| count_wrong(p, labels));
+            Ok(Outcome { loss, wrong })
+        })
+    }
+
+    /// What of that step is not finite, from the parameters as they are here; see [`Step::fault`].
+    pub fn fault(&mut self, set: &DataSet, indices: &[u32], at: At) -> Result<Option<Fault>, Error> {
+        self.with_step(set, indices, at, |step, parameters, inputs, _, _| step.fault(parameters, inputs))
+    }
+
+    /// `then` with the step for images, and all that it takes and says.
+    fn with_step<T>(
+        &mut self,
+        set: &DataSet,
+        indices: &[u32],
+        at: At,
+        then: impl FnOnce(&mut Step, &mut Parameters, &[(&str, Input<'_>)], &Ports, &[i32]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.batch.fill(set, indices.iter().map(|&i| i as usize));
         let Classifier { model, settings, ports, engine, parameters, training, batch, .. } = self;
         let step =
@@ -129,10 +150,13 @@ impl Classifier {
         // Which of these a step takes depends on the algorithm. Bits count: the seed and step number are written as i32.
         let scalars = [("lr", Input::from(at.lr as f32)), ("seed", Input::from(at.seed as i32)), ("step", Input::from(at.step as i32))];
         inputs.extend(scalars.into_iter().filter(|(name, _)| step.program().input(name).is_some()));
-        step.run(parameters, &inputs)?;
-        let loss = step.output(&ports.loss).and_then(|v| v.item()).unwrap_or(f64::NAN);
-        let wrong = step.output(&ports.prediction).and_then(View::f32).map_or(batch.labels.len(), |p| count_wrong(p, &batch.labels));
-        Ok(Outcome { loss, wrong })
+        then(step, parameters, &inputs, ports, &batch.labels)
+    }
+
+    /// The first parameter, of those here, that holds a number which is not finite.
+    pub fn not_finite(&self) -> Option<&str> {
+        let mut all = self.parameters.iter();
+        all.find(|(_, view)| matches!(view, View::F32(x) if x.iter().any(|x| !x.is_finite()))).map(|(name, _)| name)
     }
 
     /// The error on the first `count` images of a set, in percent.

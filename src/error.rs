@@ -10,6 +10,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use pushforward_cpu::CpuError;
 use pushforward_gpu::driver::DeviceError;
 use pushforward_ir::diag::Severity;
+use pushforward_ir::eval::EvalError;
 use pushforward_ir::{Diagnostic, Sources, Span};
 use pushforward_plan::LowerError;
 
@@ -27,6 +28,8 @@ pub enum Error {
     Cpu(#[from] CpuError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     #[error("the step has no {what} `{name}`: it has {known}")]
     Unknown { what: &'static str, name: String, known: String },
     #[error("the step needs the input `{name}`: {wants}")]

@@ -8,6 +8,7 @@
 //! | `model.rs` | texts, and the way from text to a flat program |
 //! | `step.rs` | from a program to a callable; tensors in and out |
 //! | `engine.rs` | what runs steps |
+//! | `fault.rs` | where a step first computes what is not finite |
 //! | `explain.rs` | what `simplify` made of a step, before and after |
 //! | `report.rs` | what a step costs, counted from its plan |
 //! | `pruning.rs` | what of it ReLUs make needless, counted and, on data, measured |
@@ -19,6 +20,7 @@
 pub mod engine;
 mod error;
 pub mod explain;
+mod fault;
 mod model;
 pub mod pruning;
 pub mod report;
@@ -26,6 +28,7 @@ mod step;
 
 pub use engine::Engine;
 pub use error::{Error, Wrong};
+pub use fault::Fault;
 pub use model::{Model, Settings};
 pub use report::Report;
 pub use step::{Input, Parameters, Scalar, Step, View};

@@ -296,7 +296,7 @@ enum Lent<'a> {
 }
 
 impl Input<'_> {
-    fn slice(&self, port: &Port, program: &Program) -> Result<Slice<'_>, Error> {
+    pub(crate) fn slice(&self, port: &Port, program: &Program) -> Result<Slice<'_>, Error> {
         let wants = program.shape(port);
         if let Some(got) = self.shape.as_ref().filter(|got| !same_shape(&wants, got)) {
             return Err(Error::Shape { name: port.name.clone(), wants: show(port, program), got: got.clone() });
@@ -448,6 +448,16 @@ impl<'a> View<'a> {
         match self {
             View::F32(x) => Some(x),
             View::F64(_) | View::I32(_) | View::Bool(_) => None,
+        }
+    }
+
+    /// Every number, row by row.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            View::F32(x) => x.iter().map(|&x| f64::from(x)).collect(),
+            View::F64(x) => x.iter().copied().collect(),
+            View::I32(x) => x.iter().map(|&x| f64::from(x)).collect(),
+            View::Bool(x) => x.iter().map(|&x| f64::from(x)).collect(),
         }
     }
 

@@ -108,6 +108,9 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
             lr = b.op(Op::Cast(decl.port.dtype), &[lr]);
         }
         let lr = b.scale(lr, factor);
+        // What is computed here stands where the parameter is declared.
+        let declared = program.values().find(|&v| *program.op(v) == Op::Param(index)).unwrap_or(out.value);
+        b.origin = program.node(declared).origin;
         let w = b.op(Op::Param(index), &[]);
         let decays = settings.decays(&decl);
         let decay = if decays { settings.weight_decay } else { 0.0 };

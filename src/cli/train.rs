@@ -5,8 +5,9 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pushforward::{Algorithm, Engine, Error, Model, Settings};
+use pushforward::{Algorithm, Engine, Error, Fault, Model, Settings, Wrong};
 use pushforward_gpu::driver::DeviceError;
+use pushforward_ir::Diagnostic;
 use pushforward_models::data::{self, Source, Splits, epoch_order};
 use pushforward_models::recipe::{Rates, TRAIN_ERROR_IMAGES};
 use pushforward_models::{PRESETS, Recipe, Schedule, presets};
@@ -124,9 +125,8 @@ fn epochs(
     }
     let mut progress =
         Progress::new(plan.recipe.epochs, splits.train.len().div_ceil(plan.batch), meta.epochs_done, io::stderr().is_terminal());
-    let mut warned = false;
     for epoch in meta.epochs_done..plan.recipe.epochs {
-        let row = match one_epoch(classifier, plan, splits, &mut meta, rates, &mut progress) {
+        let row = match one_epoch(classifier, plan, splits, &mut meta, rates, dir, &mut progress) {
             Ok(row) => row,
             Err(stop) => {
                 progress.finish();
@@ -140,10 +140,6 @@ fn epochs(
         run::write_whole(&dir.curve(), curve.as_bytes())?;
         save(classifier, &meta, dir)?;
         progress.epoch(&row);
-        if !row.train_loss.is_finite() && !warned {
-            progress.print("the loss is not finite any more: the run has diverged; try a smaller --lr");
-            warned = true;
-        }
     }
     progress.finish();
     Ok(meta.epochs_done)
@@ -156,6 +152,7 @@ fn one_epoch(
     splits: &Splits,
     meta: &mut Meta,
     rates: &Rates,
+    dir: &RunDir,
     progress: &mut Progress,
 ) -> Result<Row, Stop> {
     let (began, set) = (Instant::now(), &splits.train);
@@ -163,6 +160,9 @@ fn one_epoch(
     for indices in epoch_order(plan.seed, meta.epochs_done as u32, set.len()).chunks(plan.batch) {
         row.lr = rates.at(meta.steps_done);
         let outcome = classifier.step(set, indices, At { lr: row.lr, seed: plan.seed, step: meta.steps_done })?;
+        if !outcome.loss.is_finite() {
+            return Err(diverged(classifier, plan, splits, rates, dir, progress));
+        }
         meta.steps_done += 1;
         row.train_loss += outcome.loss * indices.len() as f64 / set.len() as f64;
         progress.step(outcome.loss, Some(100.0 * outcome.wrong as f64 / indices.len() as f64), indices.len());
@@ -175,7 +175,54 @@ fn one_epoch(
     row.images_per_s = set.len() as f64 / row.seconds;
     [row.test_error, row.train_error] = both_errors(classifier, splits)?;
     classifier.fetch()?;
+    // A ReLU may hide them from the loss.
+    if classifier.not_finite().is_some() {
+        return Err(diverged(classifier, plan, splits, rates, dir, progress));
+    }
     Ok(row)
+}
+
+/// Goes through the epoch once more from its checkpoint, step by step, up to the one that made the loss or a parameter something that is not
+/// finite; says what in it did. Steps have the same bits each time.
+fn diverged(classifier: &mut Classifier, plan: &Plan, splits: &Splits, rates: &Rates, dir: &RunDir, progress: &mut Progress) -> Stop {
+    progress.print("the loss or a parameter is not finite any more; looking for the step and the op that made it so (slowly)");
+    let found = retrace(classifier, plan, splits, rates, dir);
+    found.unwrap_or_else(|stop| stop)
+}
+
+fn retrace(classifier: &mut Classifier, plan: &Plan, splits: &Splits, rates: &Rates, dir: &RunDir) -> Result<Stop, Stop> {
+    let checkpoint = Checkpoint::load(&dir.checkpoint()).map_err(|e| Stop::Told(e.into()))?;
+    let (set, meta) = (&splits.train, &checkpoint.meta);
+    put(classifier, &checkpoint.tensors)?;
+    for (step, indices) in (meta.steps_done..).zip(epoch_order(plan.seed, meta.epochs_done as u32, set.len()).chunks(plan.batch)) {
+        let before = tensors(classifier);
+        let at = At { lr: rates.at(step), seed: plan.seed, step };
+        let loss = classifier.step(set, indices, at)?.loss;
+        classifier.fetch()?;
+        if run::interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        let what = match classifier.not_finite() {
+            _ if !loss.is_finite() => format!("the loss is {loss}"),
+            Some(name) => format!("`{name}` is not finite any more"),
+            None => continue,
+        };
+        put(classifier, &before)?;
+        let what = format!("{what} after step {} of {} (epoch {})", step + 1, rates.steps, meta.epochs_done + 1);
+        let hint =
+            "the checkpoint from before this epoch is kept, and goes the same way again; train anew with a smaller --lr, or a --warmup";
+        return Ok(Stop::Told(match classifier.fault(set, indices, at)? {
+            Some(Fault { diagnostic, .. }) => {
+                let diagnostic = Diagnostic { message: format!("{what}: {}", diagnostic.message), ..diagnostic }.hint(hint);
+                Error::Text(Wrong { sources: plan.chosen.model.sources().clone(), diagnostics: vec![diagnostic] }).into()
+            }
+            None => Failure::wrong(format!(
+                "{what}; with the evaluator's rounding all of that step is finite, so it is at the edge of what the numbers hold; hint: {hint}"
+            )),
+        }));
+    }
+    let what = "the loss or a parameter was not finite in this epoch, and was when it was repeated: the machine does not compute reliably";
+    Ok(Stop::Told(Failure::wrong(format!("{what}; hint: the checkpoint from before this epoch is kept: try again with --resume"))))
 }
 
 /// On test and training images.
@@ -186,6 +233,8 @@ fn both_errors(classifier: &mut Classifier, splits: &Splits) -> Result<[f64; 2],
 /// What ends an epoch before its time.
 enum Stop {
     Interrupted,
+    /// All is said.
+    Told(Failure),
     Failed(Error),
 }
 
@@ -207,6 +256,7 @@ impl Stop {
                 Failure::wrong(format!("{lost}; the checkpoint after epoch {done} is whole; hint: `{again}` goes on from there"))
             }
             Stop::Failed(error) => error.into(),
+            Stop::Told(failure) => failure,
         }
     }
 }
@@ -218,12 +268,21 @@ fn going_on(plan: &Plan, dir: &RunDir) -> String {
 
 /// The parameters as they are here.
 fn save(classifier: &Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failure> {
+    let checkpoint = Checkpoint { meta: meta.clone(), tensors: tensors(classifier) };
+    Ok(checkpoint.save(&dir.checkpoint())?)
+}
+
+fn tensors(classifier: &Classifier) -> Vec<Tensor> {
     let tensors = classifier.parameters().iter().filter_map(|(name, view)| {
         let array = view.f32()?;
         Some(Tensor { name: name.into(), shape: array.shape().to_vec(), data: array.iter().copied().collect() })
     });
-    let checkpoint = Checkpoint { meta: meta.clone(), tensors: tensors.collect() };
-    Ok(checkpoint.save(&dir.checkpoint())?)
+    tensors.collect()
+}
+
+/// In the place of the parameters of their names.
+fn put(classifier: &mut Classifier, tensors: &[Tensor]) -> Result<(), Error> {
+    tensors.iter().try_for_each(|tensor| classifier.parameters_mut().set(&tensor.name, &tensor.data))
 }
 
 /// Puts a checkpoint's tensors in the place of the parameters, if it is one of this run.
@@ -237,10 +296,14 @@ fn restore(
     let shapes: Vec<(String, Vec<usize>)> =
         classifier.parameters().iter().map(|(name, view)| (name.into(), view.shape().to_vec())).collect();
     checkpoint.check_matches(path, purpose, meta, &shapes)?;
-    for tensor in &checkpoint.tensors {
-        classifier.parameters_mut().set(&tensor.name, &tensor.data)?;
+    put(classifier, &checkpoint.tensors)?;
+    match classifier.not_finite() {
+        Some(name) if purpose == Purpose::Continue => Err(Failure::wrong(format!(
+            "the checkpoint in `{}` holds `{name}`, which is not finite: training cannot go on from there; hint: train anew with a smaller --lr",
+            path.display()
+        ))),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn introduce(plan: &Plan, classifier: &Classifier, splits: &Splits, start: Instant) {

@@ -233,6 +233,45 @@ fn the_first_epoch_may_be_interrupted() {
     assert!(test > 60.0, "the untrained network guesses: {test}");
 }
 
+/// The message names step, place and op, and the last good checkpoint stays.
+#[test]
+fn a_run_that_diverges_stops() {
+    let place = Place::with_images(300, 100);
+    trains(&place, "begins", &["--epochs", "0"]);
+    let diverges = small(&place, "run", &["--epochs", "3", "--lr", "1e30"]);
+    let ran = run(&strs(&diverges));
+    check_refused(
+        ran,
+        1,
+        &["after step ", " of 9 (epoch 1): this `", "first value that is not finite", "models/localmixer.pf:", "hint: "],
+        &strs(&diverges),
+    );
+    assert_eq!(place.names("run"), ["checkpoint.safetensors"]);
+    let (data, output) = (place.arg("data"), place.arg("run"));
+    let (test, _) = errors(&succeeds(&["train", "--resume", "--epochs", "0", "--data", &data, "-o", &output]));
+    assert!(test > 80.0, "the untrained network is kept: {test}");
+    // It goes the same way again.
+    refused(&["train", "--resume", "--data", &data, "-o", &output], 1, &["after step ", "models/localmixer.pf:"]);
+}
+
+/// The loss of the last step knows nothing of what that step did to the parameters.
+#[test]
+fn parameters_that_are_not_finite_are_never_saved() {
+    let place = Place::with_images(100, 50);
+    let text = "pf 1\naxis N, I = 784, K = 10;\nmodel loud(x: f32[N, I], digits: i32[N]) {\n    exact param w: f32[I, K] = 0;\n    \
+                scores = sum[I](x * w) * 1000;\n    output scores: f32[N, K] = scores;\n    loss cross_entropy[K](scores, digits);\n}\n";
+    fs::write(place.path("loud.pf"), text).unwrap();
+    let (model, data, output) = (place.arg("loud.pf"), place.arg("data"), place.arg("run"));
+    let args = |lr| {
+        ["train", &model, "--algorithm", "bp", "--data", &data, "-o", &output, "--epochs", "1", "--batch", "100", "--lr", lr, "--force"]
+            .map(String::from)
+    };
+    refused(&strs(&args("3e38")), 1, &["`w` is not finite any more after step 1 of 1 (epoch 1)", "this `mul`", "loud.pf:4:17", "hint: "]);
+    assert_eq!(place.names("run"), ["checkpoint.safetensors"]);
+    succeeds(&["train", &model, "--resume", "--epochs", "0", "--data", &data, "-o", &output]);
+    succeeds(&strs(&args("1e-6")));
+}
+
 #[test]
 fn no_epochs_leave_the_untrained_network() {
     let place = Place::with_images(200, 50);
