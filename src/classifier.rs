@@ -309,7 +309,7 @@ mod tests {
                     output total: f32[N] = sum[K](z);\n\
                     loss one: cross_entropy[K](z, y);\n}\n";
         let model = Model::parse("m.pf", text).unwrap();
-        let ports = Ports::of(&model, &Settings::new(Algorithm::Bp, 5)).unwrap();
+        let ports = Ports::of(&model, &Settings::new(Algorithm::BP, 5)).unwrap();
         let expected =
             Ports { images: "x".into(), labels: "y".into(), prediction: "scores".into(), loss: "one".into(), pixels: 6, classes: 4 };
         assert_eq!(ports, expected);
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn what_is_no_classifier_is_refused() {
         let model = Model::built_in("tanh_mlp").unwrap().unwrap();
-        let message = Ports::of(&model, &Settings::new(Algorithm::Bp, 5)).unwrap_err().to_string();
+        let message = Ports::of(&model, &Settings::new(Algorithm::BP, 5)).unwrap_err().to_string();
         for part in ["`tanh_mlp` is no classifier", "exactly one input of numbers", "x, y", "hint: "] {
             assert!(message.contains(part), "`{part}` is not in: {message}");
         }

@@ -11,7 +11,7 @@ fn ready(preset: &str) -> Option<(Step, Parameters, DataSet, usize)> {
     let preset = presets::preset(preset).expect("a preset");
     let model = Model::built_in(preset.model).expect("a built-in model").expect("it parses");
     let sets = preset.sets.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-    let settings = Settings { sets, ..Settings::new(Algorithm::LgFgA, preset.batch) };
+    let settings = Settings { sets, ..Settings::new(Algorithm::LG_FG_A, preset.batch) };
     let step = Step::training(&model, &settings, &Pool::new(0).expect("threads")).expect("it compiles");
     let parameters = Parameters::new(&step, 0).expect("memory");
     let set = data::load(&Source::Dir(folder)).expect("the data can be read").train;

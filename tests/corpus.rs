@@ -109,7 +109,7 @@ fn compile(library: &Module, module: &Module, text: &str) -> Result<Vec<Diagnost
         Some(algorithm) => algorithm.passes().to_vec(),
         None => header(text, "passes").into_iter().flat_map(|p| p.split(", ")).collect(),
     };
-    let options = Options::new(algorithm.unwrap_or(Algorithm::Bp));
+    let options = Options::new(algorithm.unwrap_or(Algorithm::BP));
     algorithm::run(inlined.program, &passes, &options, &mut |_, _| {})?;
     Ok(inlined.warnings)
 }

@@ -92,7 +92,7 @@ fn steps_agree_with_the_evaluator() {
 
 #[test]
 fn noise_may_be_handed_in() {
-    let mut settings = tiny(Algorithm::LgFgA, 2);
+    let mut settings = tiny(Algorithm::LG_FG_A, 2);
     settings.passes.noise = NoiseSource::Given;
     let mut step = Step::training(&localmixer(), &settings, &pool()).unwrap();
     let mut parameters = Parameters::new(&step, 0).unwrap();
@@ -119,7 +119,7 @@ fn noise_may_be_handed_in() {
 
 #[test]
 fn parameters_begin_as_the_model_says() {
-    let step = Step::training(&localmixer(), &tiny(Algorithm::LgFgA, 2), &pool()).unwrap();
+    let step = Step::training(&localmixer(), &tiny(Algorithm::LG_FG_A, 2), &pool()).unwrap();
     let parameters = Parameters::new(&step, 0).unwrap();
     let all = names(&parameters);
     let momentum = all.iter().filter(|name| name.starts_with("momentum.")).count();
@@ -148,7 +148,7 @@ fn parameters_begin_as_the_model_says() {
 /// The plan `init` of a package gives the CPU's bits.
 #[test]
 fn parameters_begin_the_same_on_a_device() {
-    let settings = tiny(Algorithm::LgFgA, 2);
+    let settings = tiny(Algorithm::LG_FG_A, 2);
     let parameters = Parameters::new(&Step::training(&localmixer(), &settings, &pool()).unwrap(), 7).unwrap();
     let program = localmixer().training(&settings).unwrap();
     let target = Target::cuda(Precision::Fp32);
@@ -171,7 +171,7 @@ fn a_step_on_a_device_is_the_step_on_the_cpu() {
             return eprintln!("skipped: {why}");
         }
     };
-    let settings = tiny(Algorithm::LgFgA, 3);
+    let settings = tiny(Algorithm::LG_FG_A, 3);
     let (x, y) = (images(3), labels(3));
     let mut all = Vec::new();
     for engine in [Engine::from(&pool()), device.clone()] {
@@ -219,8 +219,8 @@ fn a_step_on_a_device_is_the_step_on_the_cpu() {
 #[test]
 fn one_set_of_parameters_serves_all_steps() {
     let (model, pool) = (localmixer(), pool());
-    let mut training = Step::training(&model, &tiny(Algorithm::Bp, 4), &pool).unwrap();
-    let mut looking = Step::evaluation(&model, &tiny(Algorithm::Bp, 1), &pool).unwrap();
+    let mut training = Step::training(&model, &tiny(Algorithm::BP, 4), &pool).unwrap();
+    let mut looking = Step::evaluation(&model, &tiny(Algorithm::BP, 1), &pool).unwrap();
     let mut parameters = Parameters::new(&training, 0).unwrap();
     let all = names(&parameters);
     let (x, y) = (images(4), labels(4));
@@ -247,7 +247,7 @@ fn one_set_of_parameters_serves_all_steps() {
 
 #[test]
 fn tensors_that_do_not_fit_are_refused() {
-    let mut step = Step::training(&localmixer(), &tiny(Algorithm::Bp, 4), &pool()).unwrap();
+    let mut step = Step::training(&localmixer(), &tiny(Algorithm::BP, 4), &pool()).unwrap();
     let mut parameters = Parameters::new(&step, 0).unwrap();
     let before = parameters.get("block0.fc.w").map(numbers).unwrap();
     let (x, y, lr) = (images(4), labels(4), 0.1f32);
@@ -277,7 +277,7 @@ fn tensors_that_do_not_fit_are_refused() {
 
 #[test]
 fn outputs_are_views_by_name() {
-    let step = Step::evaluation(&localmixer(), &tiny(Algorithm::Bp, 2), &pool()).unwrap();
+    let step = Step::evaluation(&localmixer(), &tiny(Algorithm::BP, 2), &pool()).unwrap();
     let outputs: Vec<(&str, Vec<usize>, DType)> = step.outputs().map(|(name, view)| (name, view.shape().to_vec(), view.dtype())).collect();
     assert_eq!(outputs, [("logits", vec![2, 5], DType::F32)]);
     assert!(step.output("logit").is_none());
@@ -286,7 +286,7 @@ fn outputs_are_views_by_name() {
 
 #[test]
 fn wrong_texts_are_told_with_their_places() {
-    let message = |text: &str| match Model::parse("m.pf", text).and_then(|m| m.training(&Settings::new(Algorithm::LgFgA, 2))) {
+    let message = |text: &str| match Model::parse("m.pf", text).and_then(|m| m.training(&Settings::new(Algorithm::LG_FG_A, 2))) {
         Err(Error::Text(wrong)) => wrong.render(false),
         other => panic!("{other:?}"),
     };
@@ -297,7 +297,7 @@ fn wrong_texts_are_told_with_their_places() {
         "{untrained}"
     );
     let silent = Model::parse("m.pf", "pf 1\naxis N;\nmodel m(x: f32[N]) { loss x; }\n").unwrap();
-    let message = silent.evaluation(&Settings::new(Algorithm::Bp, 2)).unwrap_err().to_string();
+    let message = silent.evaluation(&Settings::new(Algorithm::BP, 2)).unwrap_err().to_string();
     assert!(message.contains("declares no output"), "{message}");
 }
 

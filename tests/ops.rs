@@ -153,7 +153,7 @@ fn program(text: &str, float: DType) -> Program {
 }
 
 fn pass(program: &Program, name: &str) -> Result<Program, String> {
-    let options = Options::new(pushforward::Algorithm::Bp);
+    let options = Options::new(pushforward::Algorithm::BP);
     algorithm::run(program.clone(), &[name], &options, &mut |_, _| {})
         .map_err(|errors| errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"))
 }

@@ -40,7 +40,7 @@ fn the_naive_replicated_loss_never_reaches_memory() {
     let (batch, patches, channels, classes) = (4, 16, 64, 10);
     for groups in [1, 4, 16, 32] {
         let sets = [("height", 8), ("width", 8), ("colours", 1), ("grid", 4), ("channels", 64), ("groups", groups), ("blocks", 2)];
-        let plan = plan("localmixer", &sets, Algorithm::LgFgA, batch);
+        let plan = plan("localmixer", &sets, Algorithm::LG_FG_A, batch);
         let losses: usize = groups * batch * patches;
         let most = (batch * patches * channels).max(losses * classes);
         for (name, elements) in temporaries(&plan) {
@@ -55,7 +55,7 @@ fn the_naive_replicated_loss_never_reaches_memory() {
 fn the_written_out_loss_costs_no_more_than_its_aggregates() {
     let model = Model::built_in("cross_entropy").expect("a built-in model").expect("it parses");
     let sets = [("patches", "4"), ("channels", "16"), ("groups", "8"), ("classes", "3")].map(|(n, v)| (n.to_string(), v.to_string()));
-    let settings = Settings { sets: sets.into(), ..Settings::new(Algorithm::LgFgA, 5) };
+    let settings = Settings { sets: sets.into(), ..Settings::new(Algorithm::LG_FG_A, 5) };
     for mode in Mode::ALL {
         let program = model.inline(&settings.sets, settings.batch).expect("it is sound").program;
         let program = model.passes(program, &["replicate"], &settings.passes, &mut |_, _| {}).expect("it passes");
@@ -76,7 +76,7 @@ fn the_written_out_loss_costs_no_more_than_its_aggregates() {
 /// Every parameter is written, by one launch, and no later launch reads it.
 #[test]
 fn parameters_are_updated_in_place_after_their_last_reader() {
-    for (model, algorithm) in [("localmixer", Algorithm::LgFgA), ("localmixer", Algorithm::Bp), ("tanh_mlp", Algorithm::LgFgA)] {
+    for (model, algorithm) in [("localmixer", Algorithm::LG_FG_A), ("localmixer", Algorithm::BP), ("tanh_mlp", Algorithm::LG_FG_A)] {
         let plan = plan(model, NONE, algorithm, 8);
         let mut updated: BTreeSet<usize> = BTreeSet::new();
         for launch in plan.stages.iter().flat_map(|s| &s.launches) {
@@ -96,7 +96,7 @@ fn parameters_are_updated_in_place_after_their_last_reader() {
 /// alone comes before it, and what mixes examples (weight gradients) after.
 #[test]
 fn what_is_independent_from_example_to_example_is_sliced() {
-    let plan = plan("localmixer", &[("blocks", "3")], Algorithm::LgFgA, 128);
+    let plan = plan("localmixer", &[("blocks", "3")], Algorithm::LG_FG_A, 128);
     let first = |plan: &Plan| plan.stages.iter().position(|s| s.slice.is_some());
     let slices = first(&plan).expect("a stage is sliced");
     let sliced = plan.stages[slices].slice.as_ref().expect("it is that one");
@@ -109,7 +109,7 @@ fn what_is_independent_from_example_to_example_is_sliced() {
     let later: usize = (slices + 1..plan.stages.len()).map(noise).sum();
     assert_eq!(later, 0);
     // A batch norm mixes examples: then there is no such stage.
-    let mixed = self::plan("localmixer", &[("blocks", "3"), ("norm", "bn")], Algorithm::LgFgA, 128);
+    let mixed = self::plan("localmixer", &[("blocks", "3"), ("norm", "bn")], Algorithm::LG_FG_A, 128);
     assert!(first(&mixed).is_none_or(|s| mixed.stages[s].launches.len() < plan.stages[slices].launches.len()));
 }
 
@@ -117,7 +117,7 @@ fn what_is_independent_from_example_to_example_is_sliced() {
 #[test]
 fn equal_blocks_share_their_kernels() {
     let of = |blocks: &str| {
-        let plan = plan("localmixer", &[("blocks", blocks)], Algorithm::LgFgA, 8);
+        let plan = plan("localmixer", &[("blocks", blocks)], Algorithm::LG_FG_A, 8);
         (plan.kernels.len(), plan.stages.iter().map(|s| s.launches.len()).sum::<usize>())
     };
     let ((four, few), (seven, many)) = (of("4"), of("7"));
@@ -127,7 +127,7 @@ fn equal_blocks_share_their_kernels() {
 
 #[test]
 fn the_same_program_has_the_same_plan_and_text() {
-    let text = || print::plan(&plan("localmixer", &[("norm", "ln")], Algorithm::LgFgA, 16));
+    let text = || print::plan(&plan("localmixer", &[("norm", "ln")], Algorithm::LG_FG_A, 16));
     let first = text();
     assert!(first.starts_with("plan localmixer: "));
     for _ in 0..5 {
@@ -138,7 +138,7 @@ fn the_same_program_has_the_same_plan_and_text() {
 /// Temporaries that are alive at the same time do not overlap; the arena is smaller than all of them together.
 #[test]
 fn memory_is_used_again() {
-    let plan = plan("localmixer", NONE, Algorithm::LgFgA, 16);
+    let plan = plan("localmixer", NONE, Algorithm::LG_FG_A, 16);
     let all: usize = plan.buffers.iter().filter(|b| matches!(b.role, Role::Temp(_))).map(|b| b.bytes()).sum();
     assert!(plan.arena_bytes * 10 < all * 6, "{} of {all} bytes", plan.arena_bytes);
     let mut moved = plan.clone();
@@ -159,7 +159,7 @@ fn what_cannot_be_counted_has_no_plan() {
                 output s: f32[] = contract[A, B, K](x, y, z);\n\
                 output t: f32[N] = u;\n}\n";
     let model = Model::parse("m.pf", text).expect("it parses");
-    let program = model.evaluation(&Settings::new(Algorithm::Bp, 2)).expect("it passes");
+    let program = model.evaluation(&Settings::new(Algorithm::BP, 2)).expect("it passes");
     let refused = lower(&program, &Options::default()).expect_err("it cannot be counted").to_string();
     assert!(refused.contains("more than can be counted") && refused.contains("hint: "), "{refused}");
 }

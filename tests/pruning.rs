@@ -18,7 +18,7 @@ const GATE: &str = "pf 1\naxis N, C = 8, K = 3;\nmodel gate(x: f32[N, C], labels
 #[test]
 fn shares_by_hand() {
     let model = Model::parse("gate.pf", GATE).unwrap();
-    let settings = Settings::new(Algorithm::LgFgA, 2);
+    let settings = Settings::new(Algorithm::LG_FG_A, 2);
     let mut pruning = Pruning::of(&model, &settings).unwrap().expect("it draws noise");
     assert_eq!((pruning.share_masked(), pruning.needless()), (1.0, None), "counted, not measured");
     let [layer] = &pruning.layers[..] else { panic!("{pruning:?}") };
@@ -50,7 +50,7 @@ fn shares_by_hand() {
 fn shares_are_what_the_evaluator_sees() {
     let model = Model::built_in("localmixer").unwrap().unwrap();
     let sets = [("height", 4), ("width", 4), ("colours", 2), ("grid", 2), ("channels", 12), ("groups", 3), ("blocks", 2), ("classes", 5)];
-    let mut settings = Settings::new(Algorithm::LgFgA, 3);
+    let mut settings = Settings::new(Algorithm::LG_FG_A, 3);
     settings.sets = sets.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     let mut pruning = Pruning::of(&model, &settings).unwrap().expect("it draws noise");
     let mut masks = Masks::new(&model, &settings, &pool()).unwrap().expect("it draws noise");
@@ -87,22 +87,22 @@ fn shares_are_what_the_evaluator_sees() {
 #[test]
 fn what_is_not_pruned_says_why() {
     let model = Model::parse("gate.pf", GATE).unwrap();
-    for algorithm in [Algorithm::Bp, Algorithm::LgBp] {
+    for algorithm in [Algorithm::BP, Algorithm::LG_BP] {
         let settings = Settings::new(algorithm, 2);
         assert_eq!(Pruning::of(&model, &settings).unwrap(), None);
         assert!(Masks::new(&model, &settings, &pool()).unwrap().is_none());
     }
-    let mut settings = Settings::new(Algorithm::LgFgA, 2);
+    let mut settings = Settings::new(Algorithm::LG_FG_A, 2);
     settings.passes.prune = false;
     let open = Pruning::of(&model, &settings).unwrap().expect("it draws noise");
     assert_eq!((open.pruned, open.share_masked(), open.total.draws), (false, 0.0, 16));
     assert_eq!(open.layers[0].why.as_deref(), Some("pruning is switched off"));
 
     let tanh = Model::built_in("tanh_mlp").unwrap().unwrap();
-    let mut pruning = Pruning::of(&tanh, &Settings::new(Algorithm::LgFgA, 2)).unwrap().expect("it draws noise");
+    let mut pruning = Pruning::of(&tanh, &Settings::new(Algorithm::LG_FG_A, 2)).unwrap().expect("it draws noise");
     assert!(pruning.total.draws > 0 && pruning.share_masked() == 0.0);
     assert!(pruning.layers.iter().all(|l| l.why.as_deref() == Some("`tanh` comes before any ReLU")), "{pruning:?}");
-    let masks = Masks::new(&tanh, &Settings::new(Algorithm::LgFgA, 2), &pool()).unwrap().expect("it draws noise");
+    let masks = Masks::new(&tanh, &Settings::new(Algorithm::LG_FG_A, 2), &pool()).unwrap().expect("it draws noise");
     masks.measured(&mut pruning);
     assert_eq!(pruning.needless().map(|s| s.draws), Some(0.0), "no ReLU, nothing needless, whatever the data");
 }

@@ -7,7 +7,7 @@ use pushforward_ir::program::{Port, rebuild};
 use pushforward_ir::{Builder, Diagnostic, Op, Program, Value};
 
 use crate::border::{input, output};
-use crate::jvp;
+use crate::jvp::{self, Departures};
 use crate::transpose::{filled, vjp};
 use crate::util::param_values;
 
@@ -107,7 +107,7 @@ fn reverse(b: &mut Builder, marked: &[(String, Value)], losses: &[(String, Value
     let (params, values) = param_values(b.program(), &all);
     let names: Vec<String> = params.iter().map(|&i| b.program().params[i as usize].port.name.clone()).collect();
     let wrt: Vec<(String, Value)> = marked.iter().cloned().chain(names.into_iter().zip(values)).collect();
-    let gradients = vjp(b, &roots, &wrt.iter().map(|w| w.1).collect::<Vec<_>>(), &|_| false)?;
+    let gradients = vjp(b, &roots, &wrt.iter().map(|w| w.1).collect::<Vec<_>>(), &Departures::default())?;
     for ((name, v), gradient) in wrt.iter().zip(gradients) {
         let (value, axes) = (filled(b, gradient, *v), b.axes_of(*v));
         output(b, format!("g.{name}"), value, axes);

@@ -1,14 +1,56 @@
-//! cut: the greedy stop-gradient. After a marked value, everything but its own loss sees `stop_gradient` of it, so no derivative of a later
-//! loss passes. It changes no number.
+//! cut: the stop-gradients of local algorithms. Where they are greedy, everything after a marked value but its own loss sees `stop_gradient`
+//! of it, so no derivative of a later loss passes; where they are not, only global losses do. It changes no number.
 
 use std::collections::HashMap;
 
 use pushforward_ir::program::rebuild;
-use pushforward_ir::{Op, Program, Value};
+use pushforward_ir::{Builder, Op, Program, Value};
 
+use crate::algorithm::Losses;
 use crate::util::slice;
 
-pub fn run(program: &Program) -> Program {
+pub fn run(program: &Program, losses: Losses) -> Program {
+    match losses {
+        Losses::Global => program.clone(),
+        Losses::Local => from_global(program),
+        Losses::Greedy => greedy(program),
+    }
+}
+
+/// Clones of what lies between marked values and global losses, from stop-gradients of the marked values. Outputs move to them.
+fn from_global(program: &Program) -> Program {
+    let mut b = Builder::new(program.clone());
+    let marked: Vec<Value> = program.losses.iter().filter_map(|l| Some(l.local.as_ref()?.at)).collect();
+    let after = program.depends(&marked, |_| false);
+    let global: Vec<usize> = (0..program.losses.len()).filter(|&i| program.losses[i].local.is_none()).collect();
+    let before = program.reaches(global.iter().map(|&i| program.losses[i].value));
+    let local = program.reaches(program.losses.iter().filter(|l| l.local.is_some()).map(|l| l.value));
+    let mut new: HashMap<Value, Value> = HashMap::new();
+    for v in program.values().filter(|v| after[v.0 as usize] && before[v.0 as usize]) {
+        let seen = if matches!(program.op(v), Op::Activity(_)) && local[v.0 as usize] {
+            // Noise has its place once: where the local losses are.
+            let x = program.args(v)[0];
+            *new.get(&x).unwrap_or(&x)
+        } else if marked.contains(&v) {
+            b.origin = program.node(v).origin;
+            b.op(Op::StopGradient, &[v])
+        } else {
+            let args: Vec<Value> = program.args(v).iter().map(|a| *new.get(a).unwrap_or(a)).collect();
+            b.copy(program, v, &args)
+        };
+        new.insert(v, seen);
+    }
+    for i in global {
+        let loss = &mut b.program_mut().losses[i];
+        loss.value = *new.get(&loss.value).unwrap_or(&loss.value);
+    }
+    for output in &mut b.program_mut().outputs {
+        output.value = *new.get(&output.value).unwrap_or(&output.value);
+    }
+    crate::dce::run(&b.finish())
+}
+
+fn greedy(program: &Program) -> Program {
     // Slices from every marked value to its loss, in terms of the old program.
     let slices: Vec<(Value, Value, Vec<Value>)> = program
         .losses

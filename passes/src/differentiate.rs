@@ -5,7 +5,7 @@ use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{Builder, Diagnostic, Op, Program, Value, verify};
 
 use crate::border::input;
-use crate::jvp::{self, Tangent};
+use crate::jvp::{self, Departures, Tangent};
 use crate::transpose::{filled, vjp};
 use crate::util::{expand, zeros};
 
@@ -41,7 +41,7 @@ pub fn transpose(program: &Program) -> Result<Program, Vec<Diagnostic>> {
     }
     let sources = sources(program);
     let wrt: Vec<Value> = sources.iter().map(|s| s.0).collect();
-    let gradients = vjp(&mut b, &roots, &wrt, &|_| false)?;
+    let gradients = vjp(&mut b, &roots, &wrt, &Departures::default())?;
     for ((v, port), gradient) in sources.into_iter().zip(gradients) {
         let value = filled(&mut b, gradient, v);
         b.program_mut().outputs.push(Output { port: Port { name: format!("g.{}", port.name), ..port }, value });

@@ -1,13 +1,16 @@
-//! gradient: exact gradients by `transpose`: backpropagation and its local variants, and the part of the model that is marked exact. What is
-//! minimised is decided here, from the marks: a conventional loss counts as the mean over its own axes, replicas are summed.
+//! gradient: gradients by `transpose`: backpropagation and feedback alignment, with global and with local losses, and the part of the model
+//! that is marked exact. What is minimised is decided here, from the marks: a conventional loss counts as the mean over its own axes, replicas
+//! are summed.
 
 use std::collections::HashMap;
 
 use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{Builder, Diagnostic, Program, Value};
 
-use crate::algorithm::Options;
+use crate::algorithm::{Losses, Options, Signal};
 use crate::border::output;
+use crate::feedback::Feedback;
+use crate::jvp::Departures;
 use crate::transpose::{filled, vjp};
 use crate::util::{mean, param_values};
 
@@ -23,8 +26,15 @@ pub struct Objective {
     pub local: bool,
 }
 
-/// All marked losses.
-pub fn objectives(program: &Program) -> Vec<Objective> {
+/// The program without marks of losses that do not count, and what only they need.
+pub fn counted(program: &Program, losses: Losses) -> Program {
+    let mut program = program.clone();
+    program.losses.retain(|l| l.local.is_none() || losses != Losses::Global);
+    crate::dce::run(&program)
+}
+
+/// The losses that count.
+pub fn objectives(program: &Program, losses: Losses) -> Vec<Objective> {
     let objective = |l: &pushforward_ir::program::Loss| Objective {
         name: l.name.clone(),
         value: l.value,
@@ -32,31 +42,37 @@ pub fn objectives(program: &Program) -> Vec<Objective> {
         weight: 1.0 / program.axes.count(program.axes_of(l.value)) as f64,
         local: l.local.is_some(),
     };
-    program.losses.iter().map(objective).collect()
+    let counts = |l: &&pushforward_ir::program::Loss| l.local.is_none() || losses != Losses::Global;
+    program.losses.iter().filter(counts).map(objective).collect()
 }
 
-/// Backpropagation: of the global loss, or where the algorithm is local of the sum of all marked losses.
+/// Gradients of the sum of all losses that count, or what feedback alignment has in their place.
 pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnostic>> {
     let mut b = Builder::new(program.clone());
-    let losses: Vec<Objective> = objectives(program).into_iter().filter(|l| options.algorithm.is_local() || !l.local).collect();
+    let losses = objectives(program, options.algorithm.losses);
     let all: Vec<u32> = (0..program.params.len() as u32).collect();
-    let gradients = gradients(&mut b, program, &losses, &all)?;
+    let feedback = Feedback::default();
+    let but = match options.algorithm.signal {
+        Signal::Feedback => Departures { coefficient: Some(&|b, w, over| feedback.instead_of(b, w, over)), ..Departures::default() },
+        Signal::Backward | Signal::Direct | Signal::Weights | Signal::Activities => Departures::default(),
+    };
+    let gradients = gradients(&mut b, program, &losses, &all, &but)?;
     output_losses(&mut b, program);
-    if options.report_local {
-        for loss in objectives(program).into_iter().filter(|l| l.local) {
+    if options.report {
+        for loss in losses.iter().filter(|l| l.local) {
             let weighted = b.scale(loss.value, loss.weight);
             let axes = b.axes_of(weighted);
-            output(&mut b, loss.name, weighted, axes);
+            output(&mut b, loss.name.clone(), weighted, axes);
         }
     }
-    output_gradients(&mut b, &gradients);
+    output_gradients(&mut b, program, &gradients);
     Ok(crate::dce::run(&b.finish()))
 }
 
 /// Exact gradients of the conventional losses with respect to the parameters marked exact.
 pub fn exact_gradients(b: &mut Builder, program: &Program, losses: &[Objective]) -> Result<HashMap<u32, Option<Value>>, Vec<Diagnostic>> {
     let exact: Vec<u32> = (0..program.params.len() as u32).filter(|&i| program.params[i as usize].exact).collect();
-    gradients(b, program, losses, &exact)
+    gradients(b, program, losses, &exact, &Departures::default())
 }
 
 fn gradients(
@@ -64,16 +80,23 @@ fn gradients(
     program: &Program,
     losses: &[Objective],
     params: &[u32],
+    but: &Departures,
 ) -> Result<HashMap<u32, Option<Value>>, Vec<Diagnostic>> {
     let (present, values) = param_values(program, params);
+    let roots = weighted(b, program, losses);
+    let cotangents = vjp(b, &roots, &values, but)?;
+    Ok(present.into_iter().zip(cotangents).collect())
+}
+
+/// The conventional losses, with their weights as cotangents.
+pub fn weighted(b: &mut Builder, program: &Program, losses: &[Objective]) -> Vec<(Value, Value)> {
     let mut roots = Vec::new();
     for loss in losses {
         b.origin = program.node(loss.value).origin;
         let weight = b.constant(loss.weight, b.ty(loss.value).dtype);
         roots.push((loss.value, weight));
     }
-    let cotangents = vjp(b, &roots, &values, &|_| false)?;
-    Ok(present.into_iter().zip(cotangents).collect())
+    roots
 }
 
 /// The mean of every loss that is not local, as outputs of their names.
@@ -86,9 +109,9 @@ pub fn output_losses(b: &mut Builder, program: &Program) {
     b.program_mut().losses.clear();
 }
 
-/// `grad.<parameter>` for every parameter, zeros where no loss reaches it.
-pub fn output_gradients(b: &mut Builder, gradients: &HashMap<u32, Option<Value>>) {
-    for i in 0..b.program().params.len() as u32 {
+/// `grad.<parameter>` for every parameter of the model, `program`; zeros where no loss reaches it.
+pub fn output_gradients(b: &mut Builder, program: &Program, gradients: &HashMap<u32, Option<Value>>) {
+    for i in 0..program.params.len() as u32 {
         let param = b.program().params[i as usize].port.clone();
         let value = b.op(pushforward_ir::Op::Param(i), &[]);
         let gradient = filled(b, gradients.get(&i).copied().flatten(), value);

@@ -49,16 +49,48 @@ pub struct Request<'a> {
     pub noise: HashMap<Value, Value>,
     /// Values whose tangents are wanted.
     pub roots: Vec<Value>,
+    pub but: Departures<'a>,
+}
+
+/// Where derivatives are not what the ops' rules say, on request.
+#[derive(Clone, Copy, Default)]
+pub struct Departures<'a> {
     /// Derivatives end at values for which this holds (beside stop-gradients).
     pub blocked: Option<&'a dyn Fn(Value) -> bool>,
+    /// Values that are taken for the identity of an earlier one, given here.
+    pub identities: Option<&'a HashMap<Value, Value>>,
+    /// What stands in the place of a factor of a contraction over these axes, where another factor moves.
+    pub coefficient: Option<&'a dyn Fn(&mut Builder, Value, AxisSet) -> Value>,
+}
+
+impl Departures<'_> {
+    /// Whether nothing passes `v`, beside noise.
+    fn ends(&self, program: &Program, v: Value) -> bool {
+        is_end(program.op(v)) || self.blocked.is_some_and(|blocked| blocked(v))
+    }
+
+    fn identity(&self, v: Value) -> Option<Value> {
+        self.identities?.get(&v).copied()
+    }
+
+    /// The values by which `v` moves.
+    fn movers(&self, program: &Program, v: Value) -> Vec<Value> {
+        match self.identity(v) {
+            Some(x) => vec![x],
+            None => differentiable(program, v).collect(),
+        }
+    }
 }
 
 /// Appends the tangent program and returns the roots' tangents. An op without a rule on a differentiable path from a seed to a root is an
 /// error; all of them are listed.
 pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Diagnostic>> {
-    let blocked = request.blocked.unwrap_or(&|_| false);
-    let route =
-        Route { seeds: &|v| request.seeds.contains_key(&v), noise: &|v| request.noise.contains_key(&v), roots: &request.roots, blocked };
+    let route = Route {
+        seeds: &|v| request.seeds.contains_key(&v),
+        noise: &|v| request.noise.contains_key(&v),
+        roots: &request.roots,
+        but: request.but,
+    };
     refuse(b.program(), route.without_rule(b.program()))?;
     let mut tangents = vec![Tangent::Zero; b.program().nodes.len()];
     for v in route.path(b.program()) {
@@ -67,11 +99,18 @@ pub fn append(b: &mut Builder, request: &Request) -> Result<Vec<Tangent>, Vec<Di
         let t = match request.seeds.get(&v) {
             Some(&seed) => Tangent::Value(seed),
             None => {
-                // Beside noise, nothing passes a blocked value.
-                let stays = is_end(&node.op) || blocked(v);
-                let operands: Vec<Tangent> = node.args.iter().map(|a| if stays { Tangent::Zero } else { tangents[a.0 as usize] }).collect();
-                let t =
-                    if operands.iter().all(|t| *t == Tangent::Zero) { Tangent::Zero } else { rule(b, &node.op, &node.args, v, &operands) };
+                let t = if request.but.ends(b.program(), v) {
+                    Tangent::Zero
+                } else if let Some(x) = request.but.identity(v) {
+                    tangents[x.0 as usize]
+                } else {
+                    let operands: Vec<Tangent> = node.args.iter().map(|a| tangents[a.0 as usize]).collect();
+                    if operands.iter().all(|t| *t == Tangent::Zero) {
+                        Tangent::Zero
+                    } else {
+                        rule(b, &node.op, &node.args, v, &operands, &request.but)
+                    }
+                };
                 match request.noise.get(&v) {
                     Some(&noise) => t.plus(b, Tangent::Value(noise)),
                     None => t,
@@ -90,26 +129,24 @@ pub struct Route<'a> {
     /// Values that move beside their operands.
     pub noise: &'a dyn Fn(Value) -> bool,
     pub roots: &'a [Value],
-    /// Values past which operands move nothing (beside stop-gradients).
-    pub blocked: &'a dyn Fn(Value) -> bool,
+    pub but: Departures<'a>,
 }
 
 impl Route<'_> {
     /// Values on a differentiable way from what moves to a root, operands first.
-    fn path(&self, program: &Program) -> Vec<Value> {
-        let ends = |v: Value| is_end(program.op(v)) || (self.blocked)(v);
+    pub fn path(&self, program: &Program) -> Vec<Value> {
         // Forwards: what depends on a seed or on noise.
         let mut moves = vec![false; program.nodes.len()];
         for v in program.values() {
-            let moved = !ends(v) && differentiable(program, v).any(|a| moves[a.0 as usize]);
+            let moved = !self.but.ends(program, v) && self.but.movers(program, v).iter().any(|a| moves[a.0 as usize]);
             moves[v.0 as usize] = (self.seeds)(v) || (self.noise)(v) || moved;
         }
         // Backwards: what a root depends on, along such values only.
         let mut wanted = vec![false; program.nodes.len()];
         self.roots.iter().for_each(|r| wanted[r.0 as usize] = moves[r.0 as usize]);
-        for v in program.values().rev().filter(|&v| !(self.seeds)(v) && !ends(v)) {
+        for v in program.values().rev().filter(|&v| !(self.seeds)(v) && !self.but.ends(program, v)) {
             if wanted[v.0 as usize] {
-                differentiable(program, v).for_each(|a| wanted[a.0 as usize] |= moves[a.0 as usize]);
+                self.but.movers(program, v).iter().for_each(|a| wanted[a.0 as usize] |= moves[a.0 as usize]);
             }
         }
         program.values().filter(|v| wanted[v.0 as usize]).collect()
@@ -117,7 +154,8 @@ impl Route<'_> {
 
     /// Values on the way whose op has no rule.
     pub fn without_rule(&self, program: &Program) -> Vec<Value> {
-        self.path(program).into_iter().filter(|&v| !(self.seeds)(v) && !has_rule(program.op(v))).collect()
+        let given = |v: Value| (self.seeds)(v) || self.but.identity(v).is_some();
+        self.path(program).into_iter().filter(|&v| !given(v) && !has_rule(program.op(v))).collect()
     }
 }
 
@@ -162,7 +200,7 @@ pub fn has_rule(op: &Op) -> bool {
 }
 
 /// Tangent of `y = op(x..)`; `y` is passed so that rules can reuse it. At least one operand's tangent is not zero.
-fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent]) -> Tangent {
+fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent], but: &Departures) -> Tangent {
     match op {
         Op::Add => dx[0].plus(b, dx[1]),
         Op::Sub => {
@@ -236,8 +274,12 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent]) -> Tang
             let mut total = Tangent::Zero;
             for i in 0..x.len() {
                 let term = dx[i].map(|d| {
-                    let mut factors = x.to_vec();
-                    factors[i] = d;
+                    let others = |(j, &f): (usize, &Value)| match but.coefficient {
+                        _ if j == i => d,
+                        Some(instead) => instead(b, f, *over),
+                        None => f,
+                    };
+                    let factors: Vec<Value> = x.iter().enumerate().map(others).collect();
                     b.contract(&factors, *over)
                 });
                 total = total.plus(b, term);

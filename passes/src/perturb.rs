@@ -1,6 +1,6 @@
-//! perturb: the activity-perturbation estimators. Places noise at every activity, masks it where a ReLU is shut (`prune`), runs `jvp` once
-//! for all of it, multiplies each noise by the directional derivatives of the losses in its reach (`reach`), and pulls the products back
-//! from the activities to their parameters by `transpose`. Parameters marked exact take exact gradients. It changes no value of the model.
+//! perturb: the forward-gradient estimators. Places noise at every activity or on every weight, masks it where a ReLU is shut (`prune`), runs
+//! `jvp` once for all of it, multiplies each noise by the directional derivatives of the losses in its reach (`reach`), and pulls what it gets
+//! for activities back to their parameters by `transpose`. Parameters marked exact take exact gradients. It changes no value of the model.
 //!
 //! Everything here is read off the graph: no layer, model or loss is known by name.
 
@@ -11,10 +11,11 @@ use pushforward_ir::op::Noise;
 use pushforward_ir::program::Port;
 use pushforward_ir::{Builder, DType, Diagnostic, Op, Program, Value, verify};
 
-use crate::algorithm::{NoiseSource, Options};
+use crate::algorithm::{Neglect, NoiseSource, Options, Signal};
 use crate::border::{input, output, scalar_input};
-use crate::gradient::{Objective, exact_gradients, objectives, output_gradients, output_losses};
-use crate::jvp::{self, Route, Tangent, differentiable, refuse};
+use crate::gradient::{Objective, counted, exact_gradients, objectives, output_gradients, output_losses};
+use crate::jvp::{self, Departures, Route, Tangent, differentiable, refuse};
+use crate::norms::identities;
 use crate::reach::{self, Held, multiplier, reach};
 use crate::transpose::vjp;
 use crate::util::{activities, param_values};
@@ -26,21 +27,32 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
 
 /// The pass, with reach by another rule: to study what a wider one costs in variance and a narrower one in bias.
 pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Result<Program, Vec<Diagnostic>> {
-    let program = dce::run(program);
-    let acts = activities(&program);
-    let losses = objectives(&program);
+    let model = program;
+    let program = counted(model, options.algorithm.losses);
+    let norms = identities(&program);
+    let rule = |p: &Program, v: Value, state: &[Option<reach::Names>]| match norms.get(&v) {
+        Some(x) if options.algorithm.neglect == Neglect::NormsInReach => state[x.0 as usize].clone(),
+        _ => rule(p, v, state),
+    };
+    let losses = objectives(&program, options.algorithm.losses);
     let roots: Vec<Value> = losses.iter().map(|l| l.replicated).collect();
-    check_parameters(&program, &acts, &losses)?;
-    check_rules(&program, &acts, &losses)?;
     let mut b = Builder::new(program.clone());
+    let sources = match options.algorithm.signal {
+        Signal::Weights => weights(&program, options)?,
+        Signal::Activities | Signal::Backward | Signal::Feedback | Signal::Direct => {
+            let acts = activities(&program);
+            check_parameters(&program, &acts, &losses, Unreached::Refused)?;
+            perturbed(&program, acts)
+        }
+    };
+    check_rules(&program, &sources, &losses)?;
 
     // Noise, masked where a ReLU is shut.
-    let noises = place(&mut b, &acts, options)?;
-    let mut masked = Vec::new();
-    for (&a, &u) in acts.iter().zip(&noises) {
-        b.origin = program.node(a).origin;
-        let mask = if options.prune { prune::mask(&mut b, &program, a) } else { None };
-        masked.push(match mask {
+    let mut noises = Vec::new();
+    for (source, u) in sources.iter().zip(place(&mut b, &sources, options)?) {
+        b.origin = program.node(source.value).origin;
+        let mask = if options.prune { prune::mask(&mut b, &program, source.value) } else { None };
+        noises.push(match mask {
             Some(mask) => {
                 let mask = if options.share_masks { mask } else { prune::apart(&mut b, mask) };
                 let zero = b.constant(0.0, b.ty(u).dtype);
@@ -51,36 +63,97 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
     }
 
     // One forward-mode pass for all noise at once, and the multipliers.
-    let request =
-        jvp::Request { noise: acts.iter().copied().zip(masked.iter().copied()).collect(), roots: roots.clone(), ..Default::default() };
-    let tangents = jvp::append(&mut b, &request)?;
+    let noise = sources.iter().zip(&noises).map(|(s, &u)| (s.value, u)).collect();
+    let tangents = jvp::append(&mut b, &jvp::Request { noise, roots: roots.clone(), ..Default::default() })?;
     let derivatives: Vec<Option<Value>> = tangents.iter().zip(&losses).map(|(t, l)| Some(b.scale(t.value()?, l.weight))).collect();
-    let mut products = Vec::new();
-    for (&a, &u) in acts.iter().zip(&masked) {
-        b.origin = program.node(a).origin;
-        if let Some(g) = product(&mut b, &program, a, u, &reach(&program, a, &roots, rule), &losses, &derivatives) {
-            products.push((program.args(a)[0], b.scale(g, 1.0 / options.directions as f64)));
+    let (mut products, mut by_param): (Vec<(Value, Value)>, HashMap<u32, Option<Value>>) = Default::default();
+    for (source, &u) in sources.iter().zip(&noises) {
+        b.origin = program.node(source.value).origin;
+        let axes = source.order.iter().copied().collect();
+        let reached = reach(&program, source.value, axes, &roots, &rule);
+        let Some(g) = product(&mut b, &program, source.value, u, &reached, &losses, &derivatives) else { continue };
+        let g = b.scale(g, 1.0 / options.directions as f64);
+        match program.op(source.value) {
+            Op::Param(i) => _ = by_param.insert(*i, Some(g)),
+            _ => products.push((program.args(source.value)[0], g)),
         }
     }
 
     // From the activities back to their parameters; other activities stand still.
-    let blocked = |v: Value| matches!(program.nodes.get(v.0 as usize).map(|n| &n.op), Some(Op::Activity(_)));
-    let wanted: Vec<u32> = (0..program.params.len() as u32).filter(|&i| !program.params[i as usize].exact).collect();
-    let (present, values) = param_values(&program, &wanted);
-    let gradients = vjp(&mut b, &products, &values, &blocked)?;
-    let mut by_param: HashMap<u32, Option<Value>> = present.into_iter().zip(gradients).collect();
+    if options.algorithm.signal == Signal::Activities {
+        let but = match options.algorithm.neglect {
+            Neglect::NormsInPullBack => Departures { identities: Some(&norms), ..Departures::default() },
+            Neglect::Nothing | Neglect::NormsInReach => Departures::default(),
+        };
+        by_param = pull_back(&mut b, &program, &products, but)?;
+    }
     by_param.extend(exact_gradients(&mut b, &program, &losses)?);
 
     output_losses(&mut b, &program);
-    if options.report_local {
+    if options.report {
         report(&mut b, &losses, &tangents);
     }
-    output_gradients(&mut b, &by_param);
+    output_gradients(&mut b, model, &by_param);
     Ok(dce::run(&b.finish()))
 }
 
-/// The noise of every activity: generated, or an input `anoise.<activity>` that the caller hands in.
-fn place(b: &mut Builder, acts: &[Value], options: &Options) -> Result<Vec<Value>, Vec<Diagnostic>> {
+/// What gradients at the operands of activities, `products`, are for the parameters that are not exact, no activity being passed.
+pub fn pull_back(
+    b: &mut Builder,
+    program: &Program,
+    products: &[(Value, Value)],
+    but: Departures,
+) -> Result<HashMap<u32, Option<Value>>, Vec<Diagnostic>> {
+    let blocked = |v: Value| matches!(program.nodes.get(v.0 as usize).map(|n| &n.op), Some(Op::Activity(_)));
+    let wanted: Vec<u32> = (0..program.params.len() as u32).filter(|&i| !program.params[i as usize].exact).collect();
+    let (present, values) = param_values(program, &wanted);
+    let gradients = vjp(b, products, &values, &Departures { blocked: Some(&blocked), ..but })?;
+    Ok(present.into_iter().zip(gradients).collect())
+}
+
+/// Something that is perturbed.
+struct Source {
+    /// An activity or a parameter.
+    value: Value,
+    /// The axes of its noise, beside directions: the value's own, and perhaps before them the batch.
+    order: Vec<AxisId>,
+    /// What the noise is called where the caller hands it in.
+    name: String,
+}
+
+fn perturbed(program: &Program, acts: Vec<Value>) -> Vec<Source> {
+    let source = |value: Value| match program.op(value) {
+        Op::Activity(layer) => {
+            Some(Source { value, order: program.axes.in_order(program.axes_of(value)), name: format!("anoise.{layer}") })
+        }
+        _ => None,
+    };
+    acts.into_iter().filter_map(source).collect()
+}
+
+/// All parameters that are not exact.
+fn weights(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<Diagnostic>> {
+    let batch = match (options.noise_per_example, program.batch) {
+        (false, _) => None,
+        (true, batch @ Some(_)) => batch,
+        (true, None) => {
+            let error = Diagnostic::error("noise for every example is asked for, and the model has no axis of examples");
+            return Err(vec![error.hint("declare it: `axis N;`")]);
+        }
+    };
+    let source = |value: Value| match program.op(value) {
+        Op::Param(i) if !program.params[*i as usize].exact => {
+            let port = &program.params[*i as usize].port;
+            let order = batch.into_iter().chain(port.order.iter().copied()).collect();
+            Some(Source { value, order, name: format!("wnoise.{}", port.name) })
+        }
+        _ => None,
+    };
+    Ok(program.values().filter_map(source).collect())
+}
+
+/// The noise of every source: generated, or an input that the caller hands in.
+fn place(b: &mut Builder, sources: &[Source], options: &Options) -> Result<Vec<Value>, Vec<Diagnostic>> {
     let refused = |message: String, hint: &str| vec![Diagnostic::error(message).hint(hint)];
     let direction = match options.directions {
         0 => return Err(refused("an estimate needs at least one direction".into(), "ask for 1 direction or more")),
@@ -103,27 +176,28 @@ fn place(b: &mut Builder, acts: &[Value], options: &Options) -> Result<Vec<Value
         NoiseSource::Given => None,
     };
     let mut noises = Vec::new();
-    for (stream, &a) in acts.iter().enumerate() {
-        let node = b.program().node(a).clone();
-        b.origin = node.origin;
-        let Op::Activity(name) = &node.op else { unreachable!("these are the activities") };
-        let order: Vec<AxisId> = direction.into_iter().chain(b.program().axes.in_order(node.ty.axes)).collect();
+    for (stream, source) in sources.iter().enumerate() {
+        let node = b.program().node(source.value);
+        let (origin, dtype) = (node.origin, node.ty.dtype);
+        b.origin = origin;
+        let order: Vec<AxisId> = direction.into_iter().chain(source.order.iter().copied()).collect();
         noises.push(match state {
             Some((seed, step)) => {
-                let noise = Noise { stream: stream as u32, order, direction, dtype: node.ty.dtype };
+                let noise = Noise { stream: stream as u32, order, direction, dtype };
                 b.op(Op::Normal(Box::new(noise)), &[seed, step])
             }
-            None => input(b, Port { name: format!("anoise.{name}"), dtype: node.ty.dtype, order })?,
+            None => input(b, Port { name: source.name.clone(), dtype, order })?,
         });
     }
     Ok(noises)
 }
 
-/// `u * (sum of the derivatives in reach)`, summed over directions: an estimate of the gradient at the activity. `None`: no loss in reach.
+/// `u * (sum of the derivatives in reach)`, summed over directions, and over examples if only the noise has them: an estimate of the gradient
+/// at the source. `None`: no loss in reach.
 fn product(
     b: &mut Builder,
     program: &Program,
-    activity: Value,
+    source: Value,
     noise: Value,
     reached: &[Option<Held>],
     losses: &[Objective],
@@ -136,12 +210,19 @@ fn product(
         total = Some(total.map_or(m, |t| b.op(Op::Add, &[t, m])));
     }
     let g = b.op(Op::Mul, &[total?, noise]);
-    let directions = b.axes_of(g) - program.axes_of(activity);
-    Some(b.sum(g, directions))
+    let more = b.axes_of(g) - program.axes_of(source);
+    Some(b.sum(g, more))
+}
+
+/// What becomes of a parameter that moves neither an activity nor a loss.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unreached {
+    Refused,
+    Stays,
 }
 
 /// Every parameter that is not exact must move an activity, and must move no loss but through one.
-fn check_parameters(program: &Program, acts: &[Value], losses: &[Objective]) -> Result<(), Vec<Diagnostic>> {
+pub fn check_parameters(program: &Program, acts: &[Value], losses: &[Objective], unreached: Unreached) -> Result<(), Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let stops = |v: Value| matches!(program.op(v), Op::Activity(_) | Op::StopGradient);
     for v in program.values() {
@@ -161,6 +242,7 @@ fn check_parameters(program: &Program, acts: &[Value], losses: &[Objective]) -> 
         let leak = losses.iter().find(|l| moves[l.value.0 as usize] || moves[l.replicated.0 as usize]);
         let message = match (perturbed, leak) {
             (true, None) => continue,
+            (false, None) if unreached == Unreached::Stays => continue,
             (false, _) => format!("the parameter `{name}` reaches no `activity`, and it is not marked `exact`: nothing would train it"),
             (true, Some(l)) => {
                 format!("the parameter `{name}` reaches the loss `{}` on a way without an `activity`: its estimate would be wrong", l.name)
@@ -171,29 +253,34 @@ fn check_parameters(program: &Program, acts: &[Value], losses: &[Objective]) -> 
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// All derivatives that are going to be taken have rules: forwards from the noise to the losses, backwards from the activities to their
-/// parameters and from the losses to exact ones. Checked at once, for one list of all that is missing.
-fn check_rules(program: &Program, acts: &[Value], losses: &[Objective]) -> Result<(), Vec<Diagnostic>> {
+/// All derivatives that are going to be taken have rules: forwards from the noise to the losses, backwards from activities to their parameters
+/// and from the losses to exact ones. Checked at once, for one list of all that is missing.
+fn check_rules(program: &Program, sources: &[Source], losses: &[Objective]) -> Result<(), Vec<Diagnostic>> {
     let param = |v: Value, exact: bool| matches!(program.op(v), Op::Param(i) if program.params[*i as usize].exact == exact);
     let (replicated, conventional): (Vec<Value>, Vec<Value>) = losses.iter().map(|l| (l.replicated, l.value)).unzip();
-    let perturbed: Vec<Value> = acts.iter().map(|&a| program.args(a)[0]).collect();
-    let (nothing, activity) = (|_: Value| false, |v: Value| acts.contains(&v));
+    // Weights have no operands, and what ends at them is no way.
+    let operands: Vec<Value> = sources.iter().flat_map(|s| program.args(s.value)).copied().collect();
+    let (nothing, source) = (|_: Value| false, |v: Value| sources.iter().any(|s| s.value == v));
+    let (all, blocked) = (Departures::default(), Departures { blocked: Some(&source), ..Departures::default() });
     let routes = [
-        Route { seeds: &nothing, noise: &activity, roots: &replicated, blocked: &nothing },
-        Route { seeds: &|v| param(v, false), noise: &nothing, roots: &perturbed, blocked: &activity },
-        Route { seeds: &|v| param(v, true), noise: &nothing, roots: &conventional, blocked: &nothing },
+        Route { seeds: &nothing, noise: &source, roots: &replicated, but: all },
+        Route { seeds: &|v| param(v, false), noise: &nothing, roots: &operands, but: blocked },
+        Route { seeds: &|v| param(v, true), noise: &nothing, roots: &conventional, but: all },
     ];
     refuse(program, routes.iter().flat_map(|r| r.without_rule(program)).collect())
 }
 
-/// For every local loss: `<name>` and `d.<name>`, weighted as in the objective.
+/// For every loss that counts: `d.<name>`, and where it is local `<name>`, weighted as in the objective.
 fn report(b: &mut Builder, losses: &[Objective], tangents: &[Tangent]) {
-    for (loss, tangent) in losses.iter().zip(tangents).filter(|(l, _)| l.local) {
-        let weighted = b.scale(loss.replicated, loss.weight);
-        output(b, loss.name.clone(), weighted, b.axes_of(loss.replicated));
+    for (loss, tangent) in losses.iter().zip(tangents) {
+        let axes = b.axes_of(loss.replicated);
+        if loss.local {
+            let weighted = b.scale(loss.replicated, loss.weight);
+            output(b, loss.name.clone(), weighted, axes);
+        }
         if let Tangent::Value(t) = *tangent {
             let d = b.scale(t, loss.weight);
-            output(b, format!("d.{}", loss.name), d, b.axes_of(loss.replicated));
+            output(b, format!("d.{}", loss.name), d, axes);
         }
     }
 }

@@ -44,6 +44,18 @@ impl fmt::Display for Ungated {
 
 /// The ReLU behind `activity`.
 pub fn gate(program: &Program, activity: Value) -> Result<Gate, Ungated> {
+    follow(program, activity, |op| *op == Op::Relu)
+}
+
+/// What a layer gives: the value of the nonlinear function that all of `activity` goes through, element by element. The activity itself where
+/// something else comes first.
+pub fn behind(program: &Program, activity: Value) -> Value {
+    let gate = follow(program, activity, |op| matches!(op, Op::Relu | Op::Tanh | Op::Erf | Op::Exp));
+    gate.ok().filter(|g| g.renames.is_empty()).map_or(activity, |g| g.relu)
+}
+
+/// The value of the first op for which `ends` holds on the way of all of an activity.
+fn follow(program: &Program, activity: Value, ends: impl Fn(&Op) -> bool) -> Result<Gate, Ungated> {
     let mut v = activity;
     let mut renames: Vec<Vec<(AxisId, AxisId)>> = Vec::new();
     loop {
@@ -59,7 +71,7 @@ pub fn gate(program: &Program, activity: Value) -> Result<Gate, Ungated> {
         };
         // What lies between must map zeros of the ReLU back to single elements of the activity.
         match program.op(user) {
-            Op::Relu => return Ok(Gate { relu: user, renames }),
+            op if ends(op) => return Ok(Gate { relu: user, renames }),
             Op::Rename(pairs) => renames.push(pairs.clone()),
             op if matches!(op, Op::Add | Op::Sub | Op::Neg) => {
                 if program.axes_of(user) != program.axes_of(v) {

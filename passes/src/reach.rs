@@ -18,10 +18,10 @@ pub type Names = Vec<AxisSet>;
 /// How a value holds the source's axes, from how values before it do. `None`: no differentiable path.
 pub type Rule<'a> = dyn Fn(&Program, Value, &[Option<Names>]) -> Option<Names> + 'a;
 
-/// For each of `targets`, how the perturbed value `source` reaches it by `rule`, which is [`held`] unless someone studies another; `None` if it
-/// does not.
-pub fn reach(program: &Program, source: Value, targets: &[Value], rule: &Rule) -> Vec<Option<Held>> {
-    let axes: Vec<AxisId> = program.axes_of(source).iter().collect();
+/// For each of `targets`, how the value `source` reaches it by `rule`, which is [`held`] unless someone studies another, if it is perturbed by
+/// noise with `axes`: its own, and perhaps more. `None` if it does not.
+pub fn reach(program: &Program, source: Value, axes: AxisSet, targets: &[Value], rule: &Rule) -> Vec<Option<Held>> {
+    let axes: Vec<AxisId> = axes.iter().collect();
     let mut state: Vec<Option<Names>> = vec![None; program.nodes.len()];
     for v in program.values() {
         state[v.0 as usize] = if v == source { Some(axes.iter().map(|&a| AxisSet::of([a])).collect()) } else { rule(program, v, &state) };

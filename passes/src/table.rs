@@ -2,10 +2,10 @@
 
 use pushforward_ir::{Diagnostic, Program};
 
-use crate::algorithm::Options;
+use crate::algorithm::{Options, Signal};
 use crate::gradient::GRADIENT;
 use crate::simplify::Rules;
-use crate::{cut, dce, differentiate, gradient, perturb, replicate, simplify, update};
+use crate::{cut, dce, differentiate, direct, gradient, perturb, replicate, simplify, update};
 
 /// What a pass may change in the numbers. [`crate::validate`] holds it to that on outputs and marked losses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub struct Pass {
     pub about: &'static str,
     pub arithmetic: fn(&Options) -> Arithmetic,
     /// What of the outputs that it adds can be checked.
-    pub derivative: Option<Derivative>,
+    pub derivative: fn(&Options) -> Option<Derivative>,
     /// Outputs whose names start so are used up: others stand in their place.
     pub uses_up: Option<&'static str>,
     pub run: Run,
@@ -64,17 +64,17 @@ const ADDS: fn(&Options) -> Arithmetic = |_| Arithmetic::Adds;
 pub const PASSES: &[Pass] = &[
     Pass {
         name: "cut",
-        about: "greedy stop-gradient after every marked value",
+        about: "stop-gradients at the marked values of local losses",
         arithmetic: EXACT,
-        derivative: None,
+        derivative: |_| None,
         uses_up: None,
-        run: |p, _| Ok(cut::run(p)),
+        run: |p, o| Ok(cut::run(p, o.algorithm.losses)),
     },
     Pass {
         name: "replicate",
         about: "write replicated losses out; after cut, to clone uncut slices",
         arithmetic: ADDS,
-        derivative: None,
+        derivative: |_| None,
         uses_up: None,
         run: |p, _| replicate::run(p),
     },
@@ -82,23 +82,35 @@ pub const PASSES: &[Pass] = &[
         name: "perturb",
         about: "noise, jvp, multipliers by reach, pull-back; after replicate",
         arithmetic: ADDS,
-        derivative: Some(Derivative::ExactGradients),
+        derivative: |_| Some(Derivative::ExactGradients),
         uses_up: None,
         run: perturb::run,
     },
     Pass {
         name: "gradient",
-        about: "exact gradients of the marked losses",
+        about: "gradients of the marked losses, exact or by feedback alignment",
         arithmetic: ADDS,
-        derivative: Some(Derivative::Gradients),
+        derivative: |o| match o.algorithm.signal {
+            // Even below a head of two layers that is marked exact, the error has passed a random one.
+            Signal::Feedback => None,
+            Signal::Backward | Signal::Direct | Signal::Weights | Signal::Activities => Some(Derivative::Gradients),
+        },
         uses_up: None,
         run: gradient::run,
+    },
+    Pass {
+        name: "direct",
+        about: "direct feedback alignment, and exact gradients of what is marked exact",
+        arithmetic: ADDS,
+        derivative: |_| Some(Derivative::ExactGradients),
+        uses_up: None,
+        run: direct::run,
     },
     Pass {
         name: "jvp",
         about: "append the tangents of all outputs",
         arithmetic: ADDS,
-        derivative: Some(Derivative::Tangents),
+        derivative: |_| Some(Derivative::Tangents),
         uses_up: None,
         run: |p, _| differentiate::jvp(p),
     },
@@ -106,7 +118,7 @@ pub const PASSES: &[Pass] = &[
         name: "transpose",
         about: "append vector-Jacobian products of all outputs",
         arithmetic: ADDS,
-        derivative: Some(Derivative::Cotangents),
+        derivative: |_| Some(Derivative::Cotangents),
         uses_up: None,
         run: |p, _| differentiate::transpose(p),
     },
@@ -118,7 +130,7 @@ pub const PASSES: &[Pass] = &[
             Rules::Exact => Arithmetic::Exact,
             Rules::Relaxed => Arithmetic::Real,
         },
-        derivative: None,
+        derivative: |_| None,
         uses_up: None,
         run: |p, o| Ok(simplify::run(p, o)),
     },
@@ -126,7 +138,7 @@ pub const PASSES: &[Pass] = &[
         name: "update",
         about: "stochastic gradient descent on the gradients",
         arithmetic: ADDS,
-        derivative: None,
+        derivative: |_| None,
         uses_up: Some(GRADIENT),
         run: update::run,
     },
@@ -134,7 +146,7 @@ pub const PASSES: &[Pass] = &[
         name: "dce",
         about: "drop values nobody needs",
         arithmetic: EXACT,
-        derivative: None,
+        derivative: |_| None,
         uses_up: None,
         run: |p, _| Ok(dce::run(p)),
     },

@@ -10,24 +10,19 @@ use pushforward_ir::axis::AxisId;
 use pushforward_ir::op::{Affine, Class};
 use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Op, Value, verify};
 
-use crate::jvp::{self, Tangent};
+use crate::jvp::{self, Departures, Tangent};
 use crate::util::mirror;
 
-/// Sum over `roots` of (cotangent * derivative of the root) with respect to `wrt`; `None` where nothing arrives. Derivatives end at values
-/// for which `blocked` holds. A result may lack axes of its value: it is constant along them.
-pub fn vjp(
-    b: &mut Builder,
-    roots: &[(Value, Value)],
-    wrt: &[Value],
-    blocked: &dyn Fn(Value) -> bool,
-) -> Result<Vec<Option<Value>>, Vec<Diagnostic>> {
+/// Sum over `roots` of (cotangent * derivative of the root) with respect to `wrt`; `None` where nothing arrives. A result may lack axes of its
+/// value: it is constant along them.
+pub fn vjp(b: &mut Builder, roots: &[(Value, Value)], wrt: &[Value], but: &Departures) -> Result<Vec<Option<Value>>, Vec<Diagnostic>> {
     let first = b.program().nodes.iter().filter(|n| matches!(n.op, Op::Seed(_))).count() as u32;
     let seeds: Vec<Value> = wrt.iter().enumerate().map(|(i, &v)| b.op(Op::Seed(Box::new((first + i as u32, b.ty(v)))), &[])).collect();
     let request = jvp::Request {
         seeds: wrt.iter().copied().zip(seeds.iter().copied()).collect(),
         noise: HashMap::new(),
         roots: roots.iter().map(|r| r.0).collect(),
-        blocked: Some(blocked),
+        but: *but,
     };
     let tangents = jvp::append(b, &request)?;
     let mut starts: HashMap<Value, Value> = HashMap::new();

@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// A proof of one value, or the drawing of all. Local losses are among the values here.
 fn rewriting(chosen: &Chosen, settings: Settings, passes: &[&str], value: Option<&str>) -> Result<(), Failure> {
     let mut settings = settings;
-    settings.passes.report_local = true;
+    settings.passes.report = true;
     let derived = chosen.model.derived(&settings, passes)?;
     let Some(name) = value else { return out::print(proof::drawing(&derived, &settings.passes).trim_end()) };
     match proof::proof(&derived, &settings.passes, name) {

@@ -8,6 +8,7 @@ use pushforward::engine::{DEVICES, device};
 use pushforward::{Algorithm, Engine, Error, Model, Pool, Settings, Wrong};
 use pushforward_ir::Program;
 use pushforward_models::{MODELS, PRESETS, Preset, presets};
+use pushforward_passes::algorithm::{Neglect, Signal};
 use pushforward_passes::inline::closest;
 use pushforward_passes::simplify::{self, RULES, Rules};
 use pushforward_plan::device::Precision;
@@ -32,9 +33,18 @@ pub struct ModelFlags {
 /// What the passes are told.
 #[derive(clap::Args, Clone, Debug)]
 pub struct StepFlags {
-    /// The learning algorithm: bp, lg-bp, lg-fg-a [default: lg-fg-a]
+    /// The learning algorithm: bp, l-bp, lg-bp, fa, l-fa, lg-fa, dfa, fg-w, fg-a, lg-fg-w, lg-fg-a [default: lg-fg-a]
     #[arg(long, value_name = "NAME", value_parser = algorithm)]
     pub algorithm: Option<Algorithm>,
+    /// The narrower reach of the paper's published code, norms taken for the identity: as `--algorithm lg-fg-a/own`
+    #[arg(long)]
+    pub own: bool,
+    /// Leave the Jacobian of the norm before each activity out: as `--algorithm lg-fg-a/ng`
+    #[arg(long, conflicts_with = "own")]
+    pub ng: bool,
+    /// Weight noise drawn for every example apart, where one draw would serve the whole batch
+    #[arg(long)]
+    pub noise_per_example: bool,
     /// Examples in a step [default: the preset's, or 128]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = batch)]
     pub batch: Option<usize>,
@@ -109,14 +119,39 @@ impl Chosen {
 impl StepFlags {
     /// Settings for a model; `batch` is what holds where the flags say nothing.
     pub fn settings(&self, chosen: &Chosen, batch: Option<usize>) -> Result<Settings, Failure> {
-        let mut settings = Settings::new(self.algorithm.unwrap_or(Algorithm::LgFgA), 1);
+        let mut settings = Settings::new(self.algorithm()?, 1);
         settings.sets = chosen.sets.clone();
         settings.batch = self.batch.or(batch);
         settings.passes.directions = self.directions.unwrap_or(1);
+        settings.passes.noise_per_example = self.noise_per_example;
         settings.passes.prune = !self.no_prune;
         settings.passes.simplify = self.simplify.settings();
         settings.passes.update = self.update.settings()?;
         Ok(settings)
+    }
+
+    /// The algorithm that is named, or its variant.
+    pub fn algorithm(&self) -> Result<Algorithm, Failure> {
+        let named = self.algorithm.unwrap_or(Algorithm::LG_FG_A);
+        let (flag, neglect) = match (self.own, self.ng) {
+            (true, _) => ("--own", Neglect::NormsInReach),
+            (_, true) => ("--ng", Neglect::NormsInPullBack),
+            (false, false) => ("", named.neglect),
+        };
+        let variant = named.neglecting(neglect).filter(|_| [Neglect::Nothing, neglect].contains(&named.neglect));
+        let Some(algorithm) = variant else {
+            let names: Vec<&str> = Algorithm::every().filter(|a| a.neglect == neglect).map(Algorithm::name).collect();
+            return Err(Failure::usage(format!("{flag}: `{}` has no such variant; hint: there are {}", named.name(), names.join(", "))));
+        };
+        if self.noise_per_example && algorithm.signal != Signal::Weights {
+            let names: Vec<&str> = Algorithm::ALL.into_iter().filter(|a| a.signal == Signal::Weights).map(Algorithm::name).collect();
+            return Err(Failure::usage(format!(
+                "--noise-per-example: `{}` puts no noise on weights; hint: leave it out, or choose {}",
+                algorithm.name(),
+                names.join(" or ")
+            )));
+        }
+        Ok(algorithm)
     }
 }
 
@@ -206,21 +241,17 @@ pub fn preset(text: &str) -> Result<&'static Preset, String> {
         .ok_or_else(|| format!("no preset is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
 }
 
-/// Algorithms of the paper that are still to come, and variants.
-const LATER: [&str; 9] = ["fa", "l-fa", "lg-fa", "dfa", "l-bp", "fg-a", "fg-w", "lg-fg-w", "l-fg-a"];
-
 pub fn algorithm(text: &str) -> Result<Algorithm, String> {
     if let Some(algorithm) = Algorithm::parse(text) {
         return Ok(algorithm);
     }
-    let names: Vec<&str> = Algorithm::ALL.iter().map(|a| a.name()).collect();
-    let (there_are, lower) = (names.join(", "), text.to_lowercase());
-    let (base, variant) = lower.split_once('/').unwrap_or((&lower, ""));
-    let known = LATER.contains(&base) || Algorithm::parse(base).is_some();
-    match variant {
-        "" if known => Err(format!("`{text}` is an algorithm of the paper, but this version does not have it yet: there are {there_are}")),
-        "own" | "ng" if known => Err(format!("this version has no variant `{variant}` yet: there are {there_are}")),
-        _ => Err(format!("no algorithm is called `{text}`: there are {there_are}{}", did_you_mean(base, &names))),
+    let names: Vec<&str> = Algorithm::every().map(Algorithm::name).collect();
+    let there_are = names.join(", ");
+    match text.rsplit_once('/') {
+        Some((base, variant)) if Algorithm::parse(base).is_some() => {
+            Err(format!("`{base}` has no variant `{variant}`: there are {there_are}"))
+        }
+        _ => Err(format!("no algorithm is called `{text}`: there are {there_are}{}", did_you_mean(text, &names))),
     }
 }
 
@@ -325,10 +356,11 @@ mod tests {
     fn unknown_names_come_with_the_closest() {
         assert!(preset("M/1/61").unwrap_err().ends_with("did you mean `M/1/16`?"));
         assert!(algorithm("lgfga").unwrap_err().ends_with("did you mean `lg-fg-a`?"));
-        assert_eq!(algorithm("LG-BP"), Ok(Algorithm::LgBp));
-        assert!(algorithm("DFA").unwrap_err().contains("does not have it yet"));
-        assert!(algorithm("lg-fg-a/own").unwrap_err().contains("no variant `own` yet"));
-        assert!(algorithm("bp/x").unwrap_err().contains("no algorithm is called `bp/x`"));
+        assert_eq!(algorithm("LG-BP"), Ok(Algorithm::LG_BP));
+        assert_eq!(algorithm("DFA"), Ok(Algorithm::DFA));
+        assert_eq!(algorithm("LG-FG-A/own").map(Algorithm::name), Ok("lg-fg-a/own"));
+        assert!(algorithm("bp/own").unwrap_err().contains("`bp` has no variant `own`"));
+        assert!(algorithm("xx/own").unwrap_err().contains("no algorithm is called `xx/own`"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn list(what: What) -> String {
             ("presets", [head].into_iter().chain(rows).collect(), &[false, false, true, true, true])
         }
         What::Algorithms => {
-            let rows = Algorithm::ALL.into_iter().map(|a| row(&[a.name(), about(a), &format!("passes: {}", a.passes().join(", "))]));
+            let rows = Algorithm::every().map(|a| row(&[a.name(), a.about(), &format!("passes: {}", a.passes().join(", "))]));
             ("algorithms", rows.collect(), &[])
         }
         What::Passes => {
@@ -54,12 +54,4 @@ fn list(what: What) -> String {
     let body = out::table(&rows, right);
     let indented: Vec<String> = body.lines().map(|line| format!("  {line}")).collect();
     format!("{title}\n{}\n", indented.join("\n"))
-}
-
-fn about(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Bp => "backpropagation of the global loss",
-        Algorithm::LgBp => "backpropagation of local losses, greedy",
-        Algorithm::LgFgA => "forward gradient of local losses, greedy, activities perturbed",
-    }
 }

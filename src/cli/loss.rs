@@ -91,7 +91,7 @@ pub fn compare(
     rounds: Option<usize>,
 ) -> Result<Compared, Failure> {
     let mut settings = settings.clone();
-    settings.passes.algorithm = Algorithm::LgFgA;
+    settings.passes.algorithm = Algorithm::LG_FG_A;
     settings.sets.extend(groups.map(|g| ("groups".to_string(), g.to_string())));
     let simplified = chosen.model.losses(&settings, mode)?;
     settings.passes.simplify.off = true;

@@ -68,7 +68,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
-    let path = args.output.clone().unwrap_or_else(|| default_path(&args));
+    let path = args.output.clone().map_or_else(|| default_path(&args), Ok)?;
     let stored = match args.resume {
         true => Some(Checkpoint::load(&RunDir::resume(&path)?.checkpoint())?),
         false => None,
@@ -356,6 +356,7 @@ impl Plan {
             step.algorithm = step.algorithm.or_else(|| Algorithm::parse(&meta.algorithm));
             step.batch = step.batch.or(Some(meta.batch));
             step.no_prune |= meta.flags.iter().any(|f| f == NO_PRUNE);
+            step.noise_per_example |= meta.flags.iter().any(|f| f == NOISE_PER_EXAMPLE);
             step.simplify = step.simplify.or_spelled(&meta.flags);
             step.directions = step.directions.or_else(|| meta.flags.iter().find_map(|f| f.strip_prefix(DIRECTIONS)?.parse().ok()));
             step.update = step.update.or_spelled(&meta.flags, meta.momentum, meta.weight_decay);
@@ -402,6 +403,9 @@ impl Plan {
         if !passes.prune {
             flags.push(NO_PRUNE.into());
         }
+        if passes.noise_per_example {
+            flags.push(NOISE_PER_EXAMPLE.into());
+        }
         flags.extend(SimplifyFlags::spelled(&passes.simplify));
         flags.extend(spelled(&self.recipe));
         flags.sort_unstable();
@@ -444,6 +448,7 @@ impl Plan {
 
 /// As they stand in a checkpoint's `flags`.
 const NO_PRUNE: &str = "--no-prune";
+const NOISE_PER_EXAMPLE: &str = "--noise-per-example";
 const DIRECTIONS: &str = "--directions=";
 const SCHEDULE: &str = "--schedule=";
 const WARMUP: &str = "--warmup=";
@@ -473,9 +478,9 @@ fn schedule(text: &str) -> Result<Schedule, String> {
     found.ok_or_else(|| format!("no schedule is called `{text}`: there are {}{}", names.join(", "), flags::did_you_mean(text, &names)))
 }
 
-fn default_path(args: &Args) -> PathBuf {
+fn default_path(args: &Args) -> Result<PathBuf, Failure> {
     let model = args.model.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    RunDir::default_path(&stem(model), args.step.algorithm.unwrap_or(Algorithm::LgFgA).name(), args.seed.unwrap_or(0))
+    Ok(RunDir::default_path(&stem(model), args.step.algorithm()?.name(), args.seed.unwrap_or(0)))
 }
 
 /// The name of the model in a file of that name.

@@ -143,7 +143,7 @@ fn the_runner_trains_as_the_cpu_does() {
     assert_eq!(ran["faults"], Value::Array(Vec::new()));
 
     let sets = SETS.map(|(name, value)| (name.to_string(), value.to_string())).to_vec();
-    let settings = Settings { sets, ..Settings::new(Algorithm::LgFgA, BATCH) };
+    let settings = Settings { sets, ..Settings::new(Algorithm::LG_FG_A, BATCH) };
     let model = Model::built_in("localmixer").unwrap().unwrap();
     let mut step = Step::training(&model, &settings, &Pool::new(0).unwrap()).unwrap();
     let mut parameters = Parameters::new(&step, 42).unwrap();

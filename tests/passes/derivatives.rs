@@ -124,7 +124,7 @@ fn parameters_are_differentiated() {
     let mut random = Random::new(7);
     let inputs = tensors(&program, &mut random);
     check(text, &program, &inputs, &mut random);
-    let with_w = passed(program, &["transpose"], &Options::new(Algorithm::Bp));
+    let with_w = passed(program, &["transpose"], &Options::new(Algorithm::BP));
     assert!(with_w.output("g.w").is_some_and(|o| !matches!(with_w.op(o.value), Op::Const(_))));
 }
 
@@ -134,7 +134,7 @@ fn nothing_passes_a_stop_gradient() {
     let program = inlined(text, &[], 2, DType::F64);
     let mut random = Random::new(8);
     for pass in ["jvp", "transpose"] {
-        let derived = passed(program.clone(), &[pass], &Options::new(Algorithm::Bp));
+        let derived = passed(program.clone(), &[pass], &Options::new(Algorithm::BP));
         let out = evaluated(&derived, &tensors(&derived, &mut random));
         let name = if pass == "jvp" { "d.r" } else { "g.x" };
         assert!(out[name].data.iter().all(|&x| x == 0.0), "{pass}");
@@ -145,7 +145,7 @@ fn nothing_passes_a_stop_gradient() {
 /// Along a random direction: jvp is the difference quotient of the outputs (with stop-gradients' values frozen, by comparing to the program in
 /// which they are inputs), and the dot-product test holds.
 fn check(what: &str, program: &Program, inputs: &Inputs, random: &mut Random) {
-    let options = Options::new(Algorithm::Bp);
+    let options = Options::new(Algorithm::BP);
     let (frozen, given) = crate::reach::freeze(program, inputs.clone());
     let forward = passed(program.clone(), &["jvp"], &options);
     let backward = passed(program.clone(), &["transpose"], &options);

@@ -25,7 +25,7 @@ fn assert_same_bits(what: &str, got: &HashMap<String, Tensor>, expected: &HashMa
 /// Equations 4 and 5: every copy of a loss is the loss.
 #[test]
 fn the_copies_of_a_loss_are_the_loss() {
-    let program = passed(mixer("local"), &["cut", "replicate"], &Options::new(Algorithm::LgFgA));
+    let program = passed(mixer("local"), &["cut", "replicate"], &Options::new(Algorithm::LG_FG_A));
     let inputs = tensors(&program, &mut Random::new(22));
     let mut count = 0;
     for loss in &program.losses {
@@ -61,7 +61,7 @@ fn simplify_of_what_is_constant_after_all() {
     let text = "pf 1\naxis N, C = 4, D = 3;\nmodel m(x: f32[N], c: f32[C]) {\n    same = select(lt(c, 0), x, x);\n    \
                 output high: f32[N] = max[C](same);\n    output seen: f32[N, D] = window[C = 2 * D - 1](same);\n}\n";
     let before = inlined(text, &[], 3, DType::F64);
-    let after = passed(before.clone(), &["simplify"], &Options::new(Algorithm::Bp));
+    let after = passed(before.clone(), &["simplify"], &Options::new(Algorithm::BP));
     let inputs = tensors(&before, &mut Random::new(26));
     assert_same_bits("simplify", &evaluated(&after, &inputs), &evaluated(&before, &inputs));
     assert!(after.nodes.len() < before.nodes.len() + 4);
@@ -70,7 +70,7 @@ fn simplify_of_what_is_constant_after_all() {
 /// `v = 0.9 v + (g + 1e-4 w); w = w - lr v`, decay on weights only; what is no gradient stays.
 #[test]
 fn update_is_stochastic_gradient_descent() {
-    let options = Options::new(Algorithm::Bp);
+    let options = Options::new(Algorithm::BP);
     let before = passed(mixer("local"), &["gradient"], &options);
     let after = passed(before.clone(), &["update"], &options);
     let inputs = tensors(&after, &mut Random::new(24));
@@ -103,7 +103,7 @@ fn the_norm_of_equal_numbers_stays_zero() {
         let text = "pf 1\nsize n = 3;\naxis N, C = n, K = 2;\nmodel flat(x: f32[N, C], w: f32[C, K]) {\n    y = norm[C](x);\n    \
                     output y: f32[N, C] = y;\n    output z: f32[N, K] = sum[C](y * w);\n    output v: f32[N, K] = sum[C](norm[C](relu(x)) * w);\n}\n";
         let before = inlined(text, &[("n", size)], 3, DType::F32);
-        let after = passed(before.clone(), &["simplify", "dce"], &Options::new(Algorithm::Bp));
+        let after = passed(before.clone(), &["simplify", "dce"], &Options::new(Algorithm::BP));
         let mut inputs = tensors(&before, &mut Random::new(27));
         inputs.get_mut("x").expect("an input").data.fill(1.0);
         for (what, program) in [("before", &before), ("after", &after)] {

@@ -4,6 +4,7 @@
 use pushforward_ir::op::Class;
 use pushforward_ir::{AxisSet, DType, Program};
 use pushforward_models::presets::{Preset, preset};
+use pushforward_passes::algorithm::Signal;
 use pushforward_passes::alone::Mode;
 use pushforward_passes::cost::{self, Flops};
 use pushforward_passes::simplify::saturate::{MOST_ITERATIONS, MOST_NODES};
@@ -110,7 +111,7 @@ fn infonce(loss: &Contrast, mode: Mode) -> Hand {
 }
 
 fn fused(program: &Program) -> (Program, Flops, Report) {
-    let options = Options::new(Algorithm::LgBp);
+    let options = Options::new(Algorithm::LG_BP);
     let (program, report) = run_reported(program, &options);
     let program = passed(program, &["dce"], &options);
     let flops = cost::flops(&program);
@@ -268,7 +269,7 @@ fn a_training_step_contracts_little_more_than_the_method_says() {
     assert!((45.5e9..46.5e9).contains(&(hand as f64)), "{hand}");
 
     assert_eq!((medium().batch as u64, medium().sets.map(|s| s.1 as u64)), (N, [32, 32, 3, P.isqrt(), C, G, blocks, K]));
-    let (program, _) = step(medium(), blocks as usize, Algorithm::LgFgA);
+    let (program, _) = step(medium(), blocks as usize, Algorithm::LG_FG_A);
     let flops = cost::flops(&program);
     assert!(flops.contraction as f64 <= 1.02 * hand as f64, "{flops:?}, by hand {hand}");
     // Less would mean that something is not computed.
@@ -283,8 +284,13 @@ fn the_e_graph_is_far_from_its_caps_and_knows_no_number_of_blocks() {
             let what = format!("{}, {}", preset.name, algorithm.name());
             let (_, few) = step(preset, 3, algorithm);
             let (_, many) = step(preset, 6, algorithm);
-            assert_eq!(few.distinct, many.distinct, "{what}: {} parts for 3 blocks, {} for 6", few.distinct, many.distinct);
-            assert_eq!(few.largest, many.largest, "{what}: the largest part knows how many blocks there are");
+            if !algorithm.is_local() && !matches!(algorithm.signal, Signal::Backward | Signal::Feedback) {
+                // One error, or one derivative, goes to all layers at once, so what it meets in each of them is one part.
+                assert!(many.largest <= 2 * few.largest, "{what}: {} nodes for 3 blocks, {} for 6", few.largest, many.largest);
+            } else {
+                assert_eq!(few.distinct, many.distinct, "{what}: {} parts for 3 blocks, {} for 6", few.distinct, many.distinct);
+                assert_eq!(few.largest, many.largest, "{what}: the largest part knows how many blocks there are");
+            }
             assert!(many.regions > few.regions, "{what}: {} and {} parts", few.regions, many.regions);
             assert!(many.largest * 2 < MOST_NODES, "{what}: {} nodes of {MOST_NODES}", many.largest);
             assert!(many.iterations * 2 < MOST_ITERATIONS, "{what}: {} iterations of {MOST_ITERATIONS}", many.iterations);

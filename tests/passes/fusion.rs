@@ -65,13 +65,13 @@ pub fn derived(text: &str, sets: &[(&str, &str)], batch: usize, float: DType, mo
         let local = Local { at: features, along: Default::default(), copies: Some(loss) };
         program.losses.push(Loss { name: "loss".into(), value: loss, local: Some(local) });
     } else {
-        program = passed(program, &["replicate"], &Options::new(Algorithm::LgBp));
+        program = passed(program, &["replicate"], &Options::new(Algorithm::LG_BP));
     }
     alone::run(&program, mode).expect("the loss has derivatives")
 }
 
 fn simplified(program: &Program) -> Program {
-    passed(program.clone(), &["simplify", "dce"], &Options::new(Algorithm::LgBp))
+    passed(program.clone(), &["simplify", "dce"], &Options::new(Algorithm::LG_BP))
 }
 
 /// `d.features` is `d.x`.

@@ -19,7 +19,7 @@ fn literal(options: &Options) -> Options {
 fn training_steps_as_they_were_derived() {
     for algorithm in Algorithm::ALL {
         for norm in ["local", "ln", "bn"] {
-            let options = Options { noise: NoiseSource::Given, report_local: true, ..Options::new(algorithm) };
+            let options = Options { noise: NoiseSource::Given, report: true, ..Options::new(algorithm) };
             let program = inlined(LOCALMIXER, &[SMALL_MIXER, &[("norm", norm)]].concat(), 3, DType::F64);
             let naive = passed(program.clone(), algorithm.passes(), &literal(&options));
             let usual = passed(program, algorithm.passes(), &options);
@@ -33,7 +33,7 @@ fn training_steps_as_they_were_derived() {
 
 #[test]
 fn the_loss_alone_as_it_was_derived() {
-    let options = Options::new(Algorithm::LgFgA);
+    let options = Options::new(Algorithm::LG_FG_A);
     for mode in Mode::ALL {
         for (groups, patches) in [("1", "3"), ("2", "4"), ("4", "1"), ("8", "2")] {
             let sets = [("patches", patches), ("groups", groups), ("channels", "8"), ("classes", "3")];
@@ -71,7 +71,7 @@ fn flops_of_the_loss_are_those_of_the_paper() {
         assert!(fused.other < n * p * d + 20 * n * k + 2 * n * d + 2 * n * p * groups, "{fused:?}");
 
         let naive =
-            passed(inlined(CROSS_ENTROPY, &[("groups", &sets)], n as usize, DType::F32), &["replicate"], &Options::new(Algorithm::LgFgA));
+            passed(inlined(CROSS_ENTROPY, &[("groups", &sets)], n as usize, DType::F32), &["replicate"], &Options::new(Algorithm::LG_FG_A));
         let naive = cost::flops(&alone::run(&naive, Mode::Forward).expect("the loss has derivatives"));
         assert_eq!(naive.contraction, 2 * (2 * n * p * groups * d * k));
         assert!(naive.other < 8 * n * p * groups * d, "{naive:?}");
@@ -81,7 +81,7 @@ fn flops_of_the_loss_are_those_of_the_paper() {
 /// Marked values that are computed become inputs: what is before them is gone.
 #[test]
 fn losses_of_hidden_values_stand_alone() {
-    let options = Options::new(Algorithm::LgFgA);
+    let options = Options::new(Algorithm::LG_FG_A);
     let program = passed(inlined(LOCALMIXER, SMALL_MIXER, 3, DType::F64), &["replicate"], &options);
     let forward = alone::run(&program, Mode::Forward).expect("the losses have derivatives");
     let used = forward.values().filter_map(|v| match forward.op(v) {

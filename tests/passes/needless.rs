@@ -12,7 +12,7 @@ use pushforward_passes::{Algorithm, Options, prune};
 use crate::support::{LOCALMIXER, Random, SMALL_MIXER, assert_near, evaluated, inlined, passed, tensors};
 
 fn options() -> Options {
-    Options::new(Algorithm::LgFgA)
+    Options::new(Algorithm::LG_FG_A)
 }
 
 /// A model as `perturb` gets it, and its layers.

@@ -25,7 +25,7 @@ fn random_models_are_estimated_without_bias() {
             continue;
         }
         let inputs = tensors(&program, &mut random);
-        let exact = gradients(&exact(&program, Algorithm::LgBp), &inputs);
+        let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
         for prune in [true, false] {
             let expectation = expectation(&program, &inputs, prune, &reach::held);
             assert_near(&format!("seed {seed}, prune {prune}\n{}", program.to_text()), &expectation, &exact, 1e-8, 1e-10);
@@ -56,7 +56,7 @@ fn an_axis_and_its_mirror_are_replicated_apart() {
             local z along P, Q { sum[P, Q](z * z) }
         }";
     let program = inlined(text, &[], 2, DType::F64);
-    let replicated = passed(program.clone(), &["replicate"], &pushforward_passes::Options::new(Algorithm::LgFgA));
+    let replicated = passed(program.clone(), &["replicate"], &pushforward_passes::Options::new(Algorithm::LG_FG_A));
     let mark = |p: &Program| p.losses[0].local.clone().expect("the loss is local");
     let copies = mark(&replicated).copies.expect("it was replicated");
     assert_eq!(replicated.axes_of(copies), program.axes_of(program.losses[0].value) | mark(&program).along);

@@ -94,7 +94,7 @@ fn join(program: &Program, v: Value, state: &[Option<Names>], how: fn(AxisSet, A
 }
 
 fn reached(case: &Case, rule: &Rule) -> Option<Held> {
-    reach(&case.program, Value(0), &[case.program.outputs[0].value], rule).remove(0)
+    reach(&case.program, Value(0), case.program.axes_of(Value(0)), &[case.program.outputs[0].value], rule).remove(0)
 }
 
 /// A pair of elements that moved together and should not have.
@@ -182,7 +182,7 @@ fn localmixer_reaches_what_the_table_says() {
     for (norm, layers) in table {
         let sets: Vec<(&str, &str)> = SMALL_MIXER.iter().copied().chain([("norm", norm)]).collect();
         let program = inlined(LOCALMIXER, &sets, 3, DType::F64);
-        let program = passed(program, &["cut", "replicate"], &Options::new(Algorithm::LgFgA));
+        let program = passed(program, &["cut", "replicate"], &Options::new(Algorithm::LG_FG_A));
         let losses: Vec<(String, Value)> =
             program.losses.iter().map(|l| (l.name.clone(), l.local.as_ref().and_then(|m| m.copies).unwrap_or(l.value))).collect();
         let roots: Vec<Value> = losses.iter().map(|l| l.1).collect();
@@ -191,7 +191,7 @@ fn localmixer_reaches_what_the_table_says() {
             let Op::Activity(layer) = program.op(a) else { panic!("not an activity") };
             let (block, kind) = layer.split_once('.').expect("block and layer");
             let expected = layers.iter().find(|l| l.0 == kind).unwrap_or_else(|| panic!("no row for {kind}")).1;
-            for ((loss, root), held) in losses.iter().zip(reach(&program, a, &roots, &held)) {
+            for ((loss, root), held) in losses.iter().zip(reach(&program, a, program.axes_of(a), &roots, &held)) {
                 if *loss != format!("{block}.loss") {
                     assert!(held.is_none(), "{norm}: {layer} reaches {loss}");
                     continue;

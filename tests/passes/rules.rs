@@ -29,7 +29,7 @@ const MOST: usize = 40;
 fn simplify(rules: Rules, only: &Rule) -> Options {
     let used = |name: &str| name == only.name || BEHIND.contains(&(only.name, name));
     let without = RULES.iter().map(|r| r.name).filter(|name| !used(name)).collect();
-    Options { simplify: Simplify { rules, without, ..Simplify::default() }, ..Options::new(Algorithm::LgBp) }
+    Options { simplify: Simplify { rules, without, ..Simplify::default() }, ..Options::new(Algorithm::LG_BP) }
 }
 
 /// Programs without losses, all in f64.
@@ -47,7 +47,7 @@ fn programs() -> Vec<(String, Program)> {
             all.push((format!("loss {i} {}", mode.name()), program));
         }
     }
-    let options = Options::new(Algorithm::Bp);
+    let options = Options::new(Algorithm::BP);
     for seed in 0..1500 {
         let program = graph(&mut Random::new(90_000 + seed));
         let pass = [&[][..], &["jvp"], &["transpose"]][seed as usize % 3];

@@ -44,6 +44,9 @@ fn names(texts: Vec<(String, String)>) -> BTreeSet<String> {
     texts.into_iter().map(|t| t.0).collect()
 }
 
+/// Algorithms that every pass is shown of, and kernels: of the others, which are made of the same passes, the finished step.
+const SHOWN: [Algorithm; 3] = [Algorithm::BP, Algorithm::LG_BP, Algorithm::LG_FG_A];
+
 /// Name and text of the program after each pass.
 fn programs() -> Vec<(String, String)> {
     let mut programs = Vec::new();
@@ -54,6 +57,9 @@ fn programs() -> Vec<(String, String)> {
             let mut count = 0;
             let mut seen = |pass: &str, program: &pushforward_ir::Program| {
                 count += 1;
+                if !SHOWN.contains(&algorithm) && (model != "localmixer" || count < algorithm.passes().len()) {
+                    return;
+                }
                 programs.push((format!("{model}-{}-{count}-{pass}", algorithm.name()), program.to_text()));
             };
             algorithm::run(program.clone(), algorithm.passes(), &Options::new(algorithm), &mut seen).expect("the algorithm runs");
@@ -67,7 +73,7 @@ fn kernels() -> Vec<(String, String)> {
     let mut texts = Vec::new();
     for (model, text, sets) in [("localmixer", LOCALMIXER, SMALL_MIXER), ("tanh_mlp", TANH_MLP, &[])] {
         let program = inlined(text, sets, 3, DType::F32);
-        for algorithm in Algorithm::ALL {
+        for algorithm in SHOWN {
             let program = passed(program.clone(), algorithm.passes(), &Options::new(algorithm));
             let name = |target: &str| format!("{model}-{}-{target}", algorithm.name());
             let plan = pushforward_plan::lower(&program, &pushforward_plan::Options::default()).expect("it has a plan");

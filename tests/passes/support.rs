@@ -9,7 +9,7 @@ use pushforward_ir::eval::{self, Inputs, Tensor};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, parse};
 use pushforward_passes::inline::{self, Bindings};
-use pushforward_passes::{Options, algorithm};
+use pushforward_passes::{Algorithm, Options, algorithm};
 use pushforward_plan::device::kernel::{DeviceBuffer, DeviceRole};
 use pushforward_plan::device::{self, Target};
 use pushforward_plan::kernel::ElementType;
@@ -76,6 +76,17 @@ pub fn inlined(text: &str, sets: &[(&str, &str)], batch: usize, float: DType) ->
 /// A program after passes, each of them verified.
 pub fn passed(program: Program, names: &[&str], options: &Options) -> Program {
     algorithm::run(program, names, options, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}", show(&e)))
+}
+
+/// Whether an algorithm is one for a model: direct feedback starts at the prediction of the only loss, and not every model has one.
+pub fn suits(program: &Program, algorithm: Algorithm) -> bool {
+    match algorithm::run(program.clone(), &algorithm.passes()[..1], &Options::new(algorithm), &mut |_, _| {}) {
+        Ok(_) => true,
+        Err(errors) => {
+            assert!(algorithm == Algorithm::DFA && errors[0].message.starts_with("direct feedback starts"), "{}", show(&errors));
+            false
+        }
+    }
 }
 
 fn show(errors: &[Diagnostic]) -> String {

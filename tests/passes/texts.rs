@@ -73,7 +73,7 @@ fn no_contraction_of_m_8_16_spills() {
     let program = inlined(LOCALMIXER, &sets, preset.batch, DType::F32);
     let mut files: Vec<String> = Vec::new();
     for (algorithm, precision) in
-        [(Algorithm::LgFgA, Precision::Fp32), (Algorithm::LgFgA, Precision::Tf32), (Algorithm::Bp, Precision::Fp32)]
+        [(Algorithm::LG_FG_A, Precision::Fp32), (Algorithm::LG_FG_A, Precision::Tf32), (Algorithm::BP, Precision::Fp32)]
     {
         let step = passed(program.clone(), algorithm.passes(), &Options::new(algorithm));
         let products = sources(&step, &Target::cuda(precision), Language::Cuda).into_iter().filter(|s| s.name.starts_with("gemm_"));

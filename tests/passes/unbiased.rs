@@ -17,7 +17,7 @@ fn localmixer_in_expectation_is_lg_bp() {
     for norm in ["local", "ln", "bn"] {
         let program = mixer(norm);
         let inputs = tensors(&program, &mut Random::new(1));
-        let exact = gradients(&exact(&program, Algorithm::LgBp), &inputs);
+        let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
         for prune in [true, false] {
             let expectation = expectation(&program, &inputs, prune, &reach::held);
             assert_near(&format!("norm {norm}, prune {prune}"), &expectation, &exact, 1e-9, 1e-12);
@@ -30,7 +30,7 @@ fn localmixer_in_expectation_is_lg_bp() {
 fn tanh_mlp_in_expectation_is_bp() {
     let program = inlined(TANH_MLP, &[("outputs", "2")], BATCH, DType::F64);
     let inputs = tensors(&program, &mut Random::new(2));
-    let exact = gradients(&exact(&program, Algorithm::Bp), &inputs);
+    let exact = gradients(&exact(&program, Algorithm::BP), &inputs);
     assert_near("tanh_mlp", &expectation(&program, &inputs, true, &reach::held), &exact, 1e-9, 1e-12);
     assert_trained(&exact);
 }
@@ -47,7 +47,7 @@ fn a_narrower_reach_is_biased_and_seen_to_be() {
     for (norm, biased) in [("local", false), ("ln", true), ("bn", true)] {
         let program = mixer(norm);
         let inputs = tensors(&program, &mut Random::new(3));
-        let exact = gradients(&exact(&program, Algorithm::LgBp), &inputs);
+        let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
         let narrow = expectation(&program, &inputs, true, &narrow);
         let right = |name: &String| narrow[name].close(&exact[name], 1e-9, 1e-12);
         let wrong: Vec<&String> = exact.keys().filter(|n| !right(n)).collect();
@@ -68,7 +68,7 @@ fn a_token_that_kept_its_group_would_be_biased() {
     };
     let program = mixer("local");
     let inputs = tensors(&program, &mut Random::new(4));
-    let exact = gradients(&exact(&program, Algorithm::LgBp), &inputs);
+    let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
     let wrong = expectation(&program, &inputs, true, &kept);
     for (name, expected) in &exact {
         assert_eq!(wrong[name].close(expected, 1e-9, 1e-12), *name != "grad.block1.token.w", "{name}");
@@ -115,7 +115,7 @@ pub fn exact(program: &Program, algorithm: Algorithm) -> Program {
 }
 
 fn estimator(program: &Program, directions: usize, prune: bool, rule: &reach::Rule) -> Program {
-    let options = Options { directions, prune, noise: NoiseSource::Given, ..Options::new(Algorithm::LgFgA) };
+    let options = Options { directions, prune, noise: NoiseSource::Given, ..Options::new(Algorithm::LG_FG_A) };
     let ready = passed(program.clone(), &["cut", "replicate"], &options);
     let perturbed = perturb::run_by(&ready, &options, rule).expect("the model can be perturbed");
     passed(perturbed, &["simplify", "dce"], &options)

@@ -116,7 +116,7 @@ fn by_program(
 }
 
 fn network(float: DType) -> (Program, Inputs) {
-    let gradients = passed(inlined(TANH_MLP, &[("outputs", "2"), ("hidden", "5")], 3, float), &["gradient"], &Options::new(Algorithm::Bp));
+    let gradients = passed(inlined(TANH_MLP, &[("outputs", "2"), ("hidden", "5")], 3, float), &["gradient"], &Options::new(Algorithm::BP));
     let mut inputs = tensors(&gradients, &mut Random::new(61));
     // As it begins: a length of 0.
     inputs.get_mut("layer1.b").expect("a bias").data.fill(0.0);
@@ -124,7 +124,7 @@ fn network(float: DType) -> (Program, Inputs) {
 }
 
 fn updated(gradients: &Program, settings: &Settings) -> Program {
-    passed(gradients.clone(), &["update", "dce"], &Options { update: settings.clone(), ..Options::new(Algorithm::Bp) })
+    passed(gradients.clone(), &["update", "dce"], &Options { update: settings.clone(), ..Options::new(Algorithm::BP) })
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_factor_of_zero_freezes() {
     let step = |factors: &[(&str, f64)]| {
         let factors = factors.iter().map(|(p, factor)| Factor { pattern: Pattern::new(p).expect("a pattern"), factor: *factor }).collect();
         let update = Settings { rule: Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, factors, ..Settings::default() };
-        passed(program.clone(), Algorithm::LgFgA.passes(), &Options { update, ..Options::new(Algorithm::LgFgA) })
+        passed(program.clone(), Algorithm::LG_FG_A.passes(), &Options { update, ..Options::new(Algorithm::LG_FG_A) })
     };
     let (all, part) = (step(&[]), step(&[("block1.*", 1.0), ("block?.*", 0.0)]));
     assert!(part.nodes.len() < all.nodes.len());
@@ -214,7 +214,7 @@ fn corrections_of_bias_stay_exact_in_f32() {
 fn factors_for_nobody_and_names_that_are_taken_are_refused() {
     let (gradients, _) = network(DType::F32);
     let factors = ["layer1.*", "head*", "layer3.w"].map(|p| Factor { pattern: Pattern::new(p).expect("a pattern"), factor: 0.5 }).to_vec();
-    let options = Options { update: Settings { factors, ..Settings::default() }, ..Options::new(Algorithm::Bp) };
+    let options = Options { update: Settings { factors, ..Settings::default() }, ..Options::new(Algorithm::BP) };
     let errors = update::run(&gradients, &options).expect_err("two patterns match nothing");
     let told: Vec<&str> = errors.iter().map(|e| e.message.as_str()).collect();
     assert_eq!(told.len(), 2);
@@ -222,7 +222,7 @@ fn factors_for_nobody_and_names_that_are_taken_are_refused() {
         assert!(told.contains(pattern) && told.ends_with("there are layer1.w, layer1.b, layer2.w, layer2.b"), "{told}");
     }
     let text = TANH_MLP.replace("layer1:", "momentum:");
-    let program = passed(inlined(&text, &[], 3, DType::F32), &["gradient"], &Options::new(Algorithm::Bp));
-    let errors = update::run(&program, &Options::new(Algorithm::Bp)).expect_err("the name is taken");
+    let program = passed(inlined(&text, &[], 3, DType::F32), &["gradient"], &Options::new(Algorithm::BP));
+    let errors = update::run(&program, &Options::new(Algorithm::BP)).expect_err("the name is taken");
     assert!(errors[0].message.contains("`momentum.w`") && errors[0].hint.is_some(), "{errors:?}");
 }

@@ -47,7 +47,7 @@ use Text::{Loss, Small, Step};
 const WORSE: &[Worse] = &[
     worse("drop-mark", Loss("cross_entropy", Forward), Contractions, 100.0),
     worse("select-same", Small(Rules::Exact, "output z: f32[N, C] = x * select(x < y, b, b);"), Flops, 1.5),
-    worse("select-nested", Step("local", Algorithm::LgFgA), Flops, 1.0003),
+    worse("select-nested", Step("local", Algorithm::LG_FG_A), Flops, 1.0003),
     worse("max-absent", Small(Rules::Exact, "output z: f32[N] = max[C](select(x < y, sum[C](x), sum[C](x)));"), Flops, 3.0),
     worse("rename-push", Loss("cross_entropy", Reverse), Flops, 6.0),
     worse("rename-join", Loss("infonce_residual", Forward), Contractions, 15.0),
@@ -150,7 +150,7 @@ fn without_a_rule_something_gets_worse() {
         let program = text.program();
         let figure = |without: Vec<&'static str>| {
             let simplify = Settings { rules: text.rules(), without, ..Settings::default() };
-            let options = Options { simplify, ..Options::new(Algorithm::LgBp) };
+            let options = Options { simplify, ..Options::new(Algorithm::LG_BP) };
             figure.of(&passed(run_reported(&program, &options).0, &["dce"], &options))
         };
         let (with, without) = (figure(Vec::new()), figure(vec![rule]));

@@ -2,8 +2,11 @@
 //! compares nothing; sizes come from the case's config. Read [`derivations`] first: a kind of case is one function below it.
 
 use pushforward_ir::eval::{Inputs, Tensor};
+use pushforward_ir::op::Affine;
 use pushforward_ir::program::{Output, Port};
-use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse};
+use pushforward_ir::{Builder, DType, Diagnostic, LIBRARY, Op, Program, Sources, Value, parse};
+use pushforward_passes::algorithm::Signal;
+use pushforward_passes::feedback::{DIRECT, FEEDBACK};
 use pushforward_passes::inline::{self, Bindings};
 use pushforward_passes::simplify::Settings;
 use pushforward_passes::update::MOMENTUM;
@@ -29,6 +32,8 @@ pub enum Feed {
     Array(String),
     /// As much of the fixture's input of this name as the program takes: its first rows.
     Rows(String),
+    /// These inputs of the fixture, one for each index of the first axis.
+    Stacked([String; 2]),
     /// The same number everywhere.
     Fill(f64),
 }
@@ -41,8 +46,7 @@ pub fn derivations(fixture: &Fixture, simplify: &Settings) -> Vec<Derivation> {
         Config::Norm(sizes) => norm(sizes, simplify),
         Config::Step(network) => step(network, &promised, simplify),
         Config::Infonce(sizes) => infonce(sizes, simplify),
-        // Training with contrastive losses is still to come.
-        Config::NceStep(_) => Vec::new(),
+        Config::NceStep(network) => nce_step(network, &promised, simplify),
     };
     for derivation in &mut all {
         derivation.gives.retain(|(array, _)| promised.contains(&array.as_str()));
@@ -68,6 +72,12 @@ impl Derivation {
             Feed::Fill(x) => Ok(Tensor::from_fn(&program.axes, port.dtype, &port.order, |_| x)),
             Feed::Array(name) => self.array(program, port, fixture, name, 1),
             Feed::Rows(name) => self.array(program, port, fixture, name, 2),
+            Feed::Stacked(names) => {
+                let one = Port { order: port.order.iter().skip(1).copied().collect(), ..port.clone() };
+                let parts = names.map(|name| Ok(self.array(program, &one, fixture, name, 1)?.data));
+                let data = parts.into_iter().collect::<Result<Vec<_>, FixtureError>>()?.concat();
+                Ok(Tensor::from_data(&program.axes, port.dtype, &port.order, data))
+            }
         }
     }
 
@@ -116,8 +126,8 @@ fn xent(sizes: &Replicated, simplify: &Settings) -> Vec<Derivation> {
                 by: by.into(),
                 gives: gives.iter().map(|(array, output)| (array.to_string(), output.to_string())).collect(),
                 program: Box::new(move |float| {
-                    let program = model.program(float, &[], &["cut", "replicate"], &model.options(Algorithm::LgBp))?;
-                    passed(copies_as_outputs(program, kept)?, passes, &model.options(Algorithm::LgBp))
+                    let program = model.program(float, &[], &["cut", "replicate"], &model.options(Algorithm::LG_BP))?;
+                    passed(copies_as_outputs(program, kept)?, passes, &model.options(Algorithm::LG_BP))
                 }),
                 feed: Box::new(feed),
             }
@@ -158,8 +168,8 @@ fn infonce(sizes: &Replicated, simplify: &Settings) -> Vec<Derivation> {
                 by: by.into(),
                 gives: gives.iter().map(|(array, output)| (format!("{form}.{array}"), output.to_string())).collect(),
                 program: Box::new(move |float| {
-                    let program = model.program(float, &[], &["cut", "replicate"], &model.options(Algorithm::LgBp))?;
-                    passed(copies_as_outputs(program, &["loss"])?, passes, &model.options(Algorithm::LgBp))
+                    let program = model.program(float, &[], &["cut", "replicate"], &model.options(Algorithm::LG_BP))?;
+                    passed(copies_as_outputs(program, &["loss"])?, passes, &model.options(Algorithm::LG_BP))
                 }),
                 // One cotangent serves all forms: those of one side take its first half.
                 feed: Box::new(move |port| match port {
@@ -185,7 +195,7 @@ fn norm(sizes: &Features, simplify: &Settings) -> Vec<Derivation> {
                 all.push(Derivation {
                     by: passes.first().unwrap_or(&"norm").to_string(),
                     gives: vec![(format!("{}.{array}{number}", kind.name()), output.into())],
-                    program: Box::new(move |float| model.program(float, &[], passes, &model.options(Algorithm::Bp))),
+                    program: Box::new(move |float| model.program(float, &[], passes, &model.options(Algorithm::BP))),
                     feed: Box::new(move |port| Feed::Array(array_of(port, number))),
                 });
             }
@@ -205,8 +215,63 @@ fn array_of(port: &str, number: &str) -> String {
 
 /// A training step: the forward pass with every value that the fixture names, and the whole step of each algorithm, as `compile` makes it.
 fn step(network: &Network, promised: &[&str], simplify: &Settings) -> Vec<Derivation> {
+    let model = localmixer(network, simplify);
+    vec![forward(&model, promised)].into_iter().chain(Algorithm::every().map(|a| training(&model, a, promised))).collect()
+}
+
+/// The same with contrastive losses, of two views that are stacked along the first axis.
+fn nce_step(network: &Network, promised: &[&str], simplify: &Settings) -> Vec<Derivation> {
+    let model = localmixer(network, simplify).set("task", "contrastive");
+    let forms = ["cos", "simclr"].into_iter().flat_map(|form| Algorithm::every().map(move |a| (form, a)));
+    forms.map(|(form, algorithm)| contrastive(&model.clone().set("form", form), form, algorithm, promised)).collect()
+}
+
+fn contrastive(model: &Text, form: &'static str, algorithm: Algorithm, promised: &[&str]) -> Derivation {
+    let prefix = format!("{form}.");
+    let mut gives = gradients(algorithm, promised, &prefix);
+    // One draw is for LG-FG-A, and nothing names it.
+    if algorithm == Algorithm::LG_FG_A {
+        for array in promised {
+            let Some(of) = array.strip_prefix(&prefix) else { continue };
+            match of.strip_suffix(".dloss") {
+                Some(block) => gives.push((array.to_string(), format!("d.{block}.loss"))),
+                None if of.ends_with(".loss") => gives.push((array.to_string(), of.to_string())),
+                None => {}
+            }
+        }
+    }
+    let model = model.clone();
+    Derivation {
+        by: format!("{} with {form}", algorithm.name()),
+        gives,
+        program: Box::new(move |float| {
+            let mut program = one_step(&model, algorithm, float)?;
+            let images = program.input("images").ok_or("the model takes no images")? as usize;
+            let [views, examples, pixels @ ..] = &program.inputs[images].order[..] else { return Err("images are no views".into()) };
+            let (views, patches) = (*views, program.axes.in_order(pixels.iter().copied().collect()));
+            let order = [&[views, *examples], &patches[..]].concat();
+            program.inputs[images].order = order;
+            // Where one view alone asks, nothing is said of the other one.
+            if form != "simclr" {
+                let first = Op::Window(Box::new(Affine { axis: views, terms: Vec::new(), offset: 0 }));
+                outputs(&mut program, |name| name.ends_with(".loss"), |b, v| b.op(first.clone(), &[v]));
+            }
+            Ok(program)
+        }),
+        feed: Box::new(|port| match step_input(port) {
+            _ if port == "labels" => Feed::Fill(0.0),
+            _ if port == "images" => Feed::Stacked(["patches1".into(), "patches2".into()]),
+            // One draw serves both views.
+            Feed::Array(noise) if noise.starts_with("anoise.") => Feed::Stacked([noise.clone(), noise]),
+            feed => feed,
+        }),
+    }
+}
+
+/// LocalMixer in the sizes of a case.
+fn localmixer(network: &Network, simplify: &Settings) -> Text {
     let [height, width, colours] = network.image;
-    let model = Text::new("localmixer.pf", include_str!("../../localmixer.pf"), network.n, Vec::new(), simplify)
+    Text::new("localmixer.pf", include_str!("../../localmixer.pf"), network.n, Vec::new(), simplify)
         .set("height", height)
         .set("width", width)
         .set("colours", colours)
@@ -215,8 +280,7 @@ fn step(network: &Network, promised: &[&str], simplify: &Settings) -> Vec<Deriva
         .set("groups", network.groups)
         .set("blocks", network.blocks)
         .set("classes", network.classes)
-        .set("norm", network.norm.name());
-    vec![forward(&model, promised)].into_iter().chain(Algorithm::ALL.map(|a| training(&model, a, promised))).collect()
+        .set("norm", network.norm.name())
 }
 
 /// The suffixes of what the model's text gives names to, as the fixtures spell them.
@@ -224,7 +288,7 @@ const NAMED: [&str; 5] = [".pre", ".z", ".act", ".feat", ".logits"];
 
 fn forward(model: &Text, promised: &[&str]) -> Derivation {
     // What the text does not name is not covered.
-    let known = model.program(DType::F32, &[], &[], &model.options(Algorithm::Bp)).map(|p| p.names).unwrap_or_default();
+    let known = model.program(DType::F32, &[], &[], &model.options(Algorithm::BP)).map(|p| p.names).unwrap_or_default();
     let named: Vec<String> =
         promised.iter().filter(|a| NAMED.iter().any(|s| a.ends_with(s)) && known.contains_key(**a)).map(|a| a.to_string()).collect();
     let declared = ["logits", PATCHES].map(String::from);
@@ -234,10 +298,10 @@ fn forward(model: &Text, promised: &[&str]) -> Derivation {
         by: "forward".into(),
         gives,
         program: Box::new(move |float| {
-            let mut program = model.program(float, &named, &[], &model.options(Algorithm::Bp))?;
+            let mut program = model.program(float, &named, &[], &model.options(Algorithm::BP))?;
             program.losses.clear();
             add_patches(&mut program)?;
-            passed(program, FORWARD, &model.options(Algorithm::Bp))
+            passed(program, FORWARD, &model.options(Algorithm::BP))
         }),
         feed: Box::new(parameter_or_input),
     }
@@ -257,27 +321,18 @@ fn add_patches(program: &mut Program) -> Result<(), String> {
 
 /// One step of an algorithm from momentum zero and without decay: the new momentum is the gradient.
 fn training(model: &Text, algorithm: Algorithm, promised: &[&str]) -> Derivation {
-    let name = algorithm.name().to_ascii_uppercase();
-    let mut gives = Vec::new();
+    let mut gives = gradients(algorithm, promised, "");
     for array in promised {
-        if let Some(param) = array.strip_prefix("grad.").and_then(|a| a.strip_prefix(&name)).and_then(|a| a.strip_prefix('.')) {
-            gives.push((array.to_string(), format!("{MOMENTUM}{param}")));
-        }
-        match algorithm {
-            Algorithm::LgFgA => {
-                if let Some(block) = array.strip_prefix(&name).and_then(|a| a.strip_prefix('.')).and_then(|a| a.strip_suffix(".dloss")) {
-                    gives.push((array.to_string(), format!("d.{block}.loss")));
-                }
-                // The replicated ones: exact gradients need no copies.
-                if array.ends_with(".loss") {
-                    gives.push((array.to_string(), array.to_string()));
-                }
-            }
-            Algorithm::Bp | Algorithm::LgBp => {}
-        }
+        let Some(of) = after(array, algorithm.name()).and_then(|a| a.strip_suffix("dloss")) else { continue };
+        // Of a block's loss (`LG-FG-A.block0.dloss`), or of the whole model's.
+        gives.push((array.to_string(), format!("d.{of}loss")));
+    }
+    // The replicated ones: exact gradients need no copies.
+    if algorithm == Algorithm::LG_FG_A {
+        gives.extend(promised.iter().filter(|a| a.ends_with(".loss")).map(|a| (a.to_string(), a.to_string())));
     }
     // Every step reports the loss; no step with noise is run for that alone, as a set may come without noise.
-    if !gives.is_empty() || algorithm == Algorithm::Bp {
+    if !gives.is_empty() || algorithm == Algorithm::BP {
         gives.push(("loss".to_string(), "loss".to_string()));
     }
     let model = model.clone();
@@ -285,19 +340,61 @@ fn training(model: &Text, algorithm: Algorithm, promised: &[&str]) -> Derivation
         by: algorithm.name().into(),
         gives,
         program: Box::new(move |float| {
-            let mut options = Options { noise: NoiseSource::Given, report_local: true, ..model.options(algorithm) };
-            options.update.weight_decay = 0.0;
-            model.program(float, &[], algorithm.passes(), &options)
+            let mut program = one_step(&model, algorithm, float)?;
+            // Noise on weights moves the mean over the batch.
+            if algorithm.signal == Signal::Weights {
+                outputs(&mut program, |name| name == "d.loss", |b, v| b.sum(v, b.axes_of(v)));
+            }
+            Ok(program)
         }),
-        feed: Box::new(|port| if port == "lr" || port.starts_with(MOMENTUM) { Feed::Fill(0.0) } else { parameter_or_input(port) }),
+        feed: Box::new(step_input),
     }
 }
 
-/// Parameters carry a prefix in fixtures, and inputs do not.
+/// Arrays of an algorithm's gradients, `grad.LG-FG-A.block0.fc.w` after `prefix`, with the momenta that they become.
+fn gradients(algorithm: Algorithm, promised: &[&str], prefix: &str) -> Vec<(String, String)> {
+    let parameter = |array: &&str| after(array.strip_prefix(prefix)?.strip_prefix("grad.")?, algorithm.name()).map(String::from);
+    promised.iter().filter_map(|a| Some((a.to_string(), format!("{MOMENTUM}{}", parameter(a)?)))).collect()
+}
+
+/// What follows `name`, in any case, and a dot.
+fn after<'a>(array: &'a str, name: &str) -> Option<&'a str> {
+    let (head, rest) = array.split_at_checked(name.len())?;
+    rest.strip_prefix('.').filter(|_| head.eq_ignore_ascii_case(name))
+}
+
+fn one_step(model: &Text, algorithm: Algorithm, float: DType) -> Result<Program, String> {
+    let mut options = Options { noise: NoiseSource::Given, report: true, ..model.options(algorithm) };
+    options.update.weight_decay = 0.0;
+    model.program(float, &[], algorithm.passes(), &options)
+}
+
+/// Other values in the place of outputs.
+fn outputs(program: &mut Program, which: impl Fn(&str) -> bool, instead: impl Fn(&mut Builder, Value) -> Value) {
+    let mut b = Builder::new(std::mem::take(program));
+    for i in 0..b.program().outputs.len() {
+        let Output { port, value } = b.program().outputs[i].clone();
+        if which(&port.name) {
+            let value = instead(&mut b, value);
+            let axes = b.axes_of(value);
+            let order = port.order.into_iter().filter(|&a| axes.contains(a)).collect();
+            b.program_mut().outputs[i] = Output { port: Port { name: port.name, dtype: port.dtype, order }, value };
+        }
+    }
+    *program = b.finish();
+}
+
+/// The momentum that there is before a step, and the rate that changes nothing.
+fn step_input(port: &str) -> Feed {
+    if port == "lr" || port.starts_with(MOMENTUM) { Feed::Fill(0.0) } else { parameter_or_input(port) }
+}
+
+/// Parameters of the model carry a prefix in fixtures; inputs, noise and fixed random tensors do not.
 fn parameter_or_input(port: &str) -> Feed {
+    let as_it_is = ["anoise.", "wnoise.", FEEDBACK, DIRECT];
     match port {
         "images" | "labels" => Feed::Array(port.into()),
-        noise if noise.starts_with("anoise.") => Feed::Array(noise.into()),
+        other if as_it_is.iter().any(|prefix| other.starts_with(prefix)) => Feed::Array(other.into()),
         param => Feed::Array(format!("param.{param}")),
     }
 }

@@ -164,7 +164,7 @@ fn roots(before: &Program, derivative: Derivative, options: &Options) -> Vec<Roo
             float.map(|o| Root { name: o.port.name.clone(), value: o.value, weight: 1.0 }).collect()
         }
         Derivative::Gradients | Derivative::ExactGradients => {
-            let counted = objectives(before).into_iter().filter(|l| options.algorithm.is_local() || !l.local);
+            let counted = objectives(before, options.algorithm.losses).into_iter();
             counted.map(|l| Root { name: l.name, value: l.value, weight: l.weight }).collect()
         }
     }

@@ -124,7 +124,7 @@ pub fn validate(before: &Program, after: &Program, pass: &Pass, options: &Option
             checked.kinds.push(kind);
         }
     }
-    if let Some(derivative) = pass.derivative {
+    if let Some(derivative) = (pass.derivative)(options) {
         derivative::check(&programs, derivative, options, settings.seed, &mut checked)?;
     }
     Ok(checked)

@@ -81,7 +81,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let presets: Vec<&Preset> = if args.presets.is_empty() { PRESETS.iter().collect() } else { args.presets.clone() };
     let mut measured = Vec::new();
     for preset in presets {
-        let mut settings = Settings::new(args.algorithm.unwrap_or(Algorithm::LgFgA), args.batch.unwrap_or(preset.batch));
+        let mut settings = Settings::new(args.algorithm.unwrap_or(Algorithm::LG_FG_A), args.batch.unwrap_or(preset.batch));
         settings.sets = preset.sets.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         let Some(model) = Model::built_in(preset.model) else { continue };
         measured.push((preset, settings.clone(), costs(&model?, &settings, &args, &pool)?));

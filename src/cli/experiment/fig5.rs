@@ -47,7 +47,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.simplify.no_simplify {
         return Err(Failure::usage("fig5 sets the written out loss beside the simplified one as it is; hint: leave --no-simplify out"));
     }
-    let mut settings = Settings::new(Algorithm::LgFgA, args.batch.unwrap_or(REFERENCE_BATCH));
+    let mut settings = Settings::new(Algorithm::LG_FG_A, args.batch.unwrap_or(REFERENCE_BATCH));
     settings.sets = chosen.sets.clone();
     settings.passes.simplify = args.simplify.settings();
     let pool = Pool::new(args.common.threads)?;

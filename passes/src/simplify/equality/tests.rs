@@ -51,7 +51,7 @@ fn programs() -> Vec<Program> {
         for mode in Mode::ALL {
             let program = inlined(text, &[&small[..], &[more]].concat());
             let replicated =
-                algorithm::run(program, &["replicate"], &Options::new(Algorithm::LgBp), &mut |_, _| {}).expect("it is replicated");
+                algorithm::run(program, &["replicate"], &Options::new(Algorithm::LG_BP), &mut |_, _| {}).expect("it is replicated");
             all.push(alone::run(&replicated, mode).expect("it has derivatives"));
         }
     }
@@ -81,7 +81,7 @@ fn every_rule_of_the_e_graph_holds_on_numbers() {
     let mut checked: BTreeMap<&str, usize> = BTreeMap::new();
     for before in programs() {
         let axes = before.axes.clone();
-        run_watched(&before, &Options::new(Algorithm::LgFgA), &mut |stage| {
+        run_watched(&before, &Options::new(Algorithm::LG_FG_A), &mut |stage| {
             let Stage::Search { before, parts } = stage else { return };
             let axes = if before.axes.len() > axes.len() { before.axes.clone() } else { axes.clone() };
             for (region, solution) in parts {

@@ -1,0 +1,68 @@
+//! Norms, found in a graph by what they compute: `c * rsqrt(mean(c * c) + e)`, where `c` is `x - mean(x)` or `x`, along some axes. No function's
+//! name counts. Some rules take them for the identity: that is for their callers to do.
+
+use std::collections::HashMap;
+
+use pushforward_ir::{AxisSet, Op, Program, Value};
+
+/// A norm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Norm {
+    /// What is normalised.
+    pub x: Value,
+    /// Along which axes.
+    pub over: AxisSet,
+}
+
+/// All norms of a program, by their results.
+pub fn norms(program: &Program) -> HashMap<Value, Norm> {
+    program.values().filter_map(|v| Some((v, norm(program, v)?))).collect()
+}
+
+/// What every norm takes for the identity: its result, and what it normalises.
+pub fn identities(program: &Program) -> HashMap<Value, Value> {
+    norms(program).into_iter().map(|(y, norm)| (y, norm.x)).collect()
+}
+
+fn norm(program: &Program, v: Value) -> Option<Norm> {
+    let (&[a, b], Op::Mul) = (program.args(v), program.op(v)) else { return None };
+    by(program, a, b).or_else(|| by(program, b, a))
+}
+
+/// `c * r`.
+fn by(program: &Program, c: Value, r: Value) -> Option<Norm> {
+    let Op::Rsqrt = program.op(r) else { return None };
+    let square = unscaled(program, program.args(r)[0]);
+    let over = match program.op(square) {
+        Op::Contract(over) if program.args(square) == [c, c] => *over,
+        Op::Sum(over) => {
+            let product = program.args(square)[0];
+            if *program.op(product) != Op::Mul || program.args(product) != [c, c] {
+                return None;
+            }
+            *over
+        }
+        _ => return None,
+    };
+    let centred = match (program.op(c), program.args(c)) {
+        (Op::Sub, &[x, mean]) => {
+            let sum = unscaled(program, mean);
+            (*program.op(sum) == Op::Sum(over) && program.args(sum) == [x]).then_some(x)
+        }
+        _ => None,
+    };
+    Some(Norm { x: centred.unwrap_or(c), over })
+}
+
+/// What is left of a value when constants that scale it or are added to it are taken away.
+fn unscaled(program: &Program, mut v: Value) -> Value {
+    let constant = |v: Value| matches!(program.op(v), Op::Const(_));
+    loop {
+        v = match (program.op(v), program.args(v)) {
+            (Op::Mul | Op::Add, &[x, c]) if constant(c) => x,
+            (Op::Mul | Op::Add, &[c, x]) if constant(c) => x,
+            (Op::Div | Op::Sub, &[x, c]) if constant(c) => x,
+            _ => return v,
+        };
+    }
+}
