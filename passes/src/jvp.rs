@@ -272,8 +272,8 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent], but: &D
         // Multilinear: each factor's tangent in its place, in turn.
         Op::Contract(over) => {
             let mut total = Tangent::Zero;
-            for i in 0..x.len() {
-                let term = dx[i].map(|d| {
+            for (i, moved) in dx.iter().enumerate() {
+                let term = moved.map(|d| {
                     let others = |(j, &f): (usize, &Value)| match but.coefficient {
                         _ if j == i => d,
                         Some(instead) => instead(b, f, *over),

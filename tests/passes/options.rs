@@ -74,8 +74,8 @@ fn algorithms(sets: &Sets) -> Vec<Algorithm> {
 #[test]
 fn every_setting_has_a_step_that_all_back_ends_agree_on() {
     for sets in settings() {
-        let options = Options { noise: NoiseSource::Given, ..Options::new(Algorithm::LgFgA) };
-        let step = passed(model(&sets, DType::F64), Algorithm::LgFgA.passes(), &options);
+        let options = Options { noise: NoiseSource::Given, ..Options::new(Algorithm::LG_FG_A) };
+        let step = passed(model(&sets, DType::F64), Algorithm::LG_FG_A.passes(), &options);
         let inputs = tensors(&step, &mut Random::new(21));
         let (what, expected) = (format!("{sets:?}"), evaluated(&step, &inputs));
         assert!(expected.values().flat_map(|t| &t.data).all(|x| x.is_finite()), "{what}");
@@ -102,7 +102,7 @@ fn estimates_are_unbiased_in_every_setting() {
     for sets in settings() {
         let program = model(&sets, DType::F64);
         let inputs = tensors(&program, &mut Random::new(22));
-        let exact = gradients(&exact(&program, Algorithm::LgBp), &inputs);
+        let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
         let weights: Vec<&Tensor> = exact.iter().filter(|(n, _)| n.ends_with(".w") && *n != "grad.cls.w").map(|g| g.1).collect();
         // Not a comparison of zeros.
         assert!(weights.len() > 5 && weights.iter().all(|w| w.max_abs() > 1e-7), "{sets:?}: a weight has no gradient");
@@ -130,7 +130,7 @@ fn a_bank_that_moves_spreads_noise_over_examples() {
         // The one view whose candidates `one` holds still is the one that is asked for in the one-sided forms.
         for (program, biased) in [(program, biased && stop == "none"), (simclr, biased)] {
             let inputs = tensors(&program, &mut Random::new(23));
-            let exact = gradients(&exact(&program, Algorithm::LgBp), &inputs);
+            let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
             let wrong = expectation(&program, &inputs, true, &any);
             let off = exact.keys().any(|name| !wrong[name].close(&exact[name], 1e-9, 1e-11));
             assert_eq!(off, biased, "stop {stop}");
@@ -170,12 +170,12 @@ fn replicas_have_the_axes_that_they_are_told_apart_by() {
     for (replicas, along) in [("patch_group", "N Y X G"), ("patch", "N Y X"), ("group", "N G"), ("none", "N")] {
         let program = model(&vec![("replicas", replicas)], DType::F64);
         let inputs = tensors(&program, &mut Random::new(24));
-        let exact = gradients(&exact(&program, Algorithm::LgBp), &inputs);
+        let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
         if let Some(before) = &before {
             assert_near(replicas, &exact, before, 1e-12, 1e-14);
         }
         before = Some(exact);
-        let ready = passed(program, &["cut", "replicate"], &Options::new(Algorithm::LgFgA));
+        let ready = passed(program, &["cut", "replicate"], &Options::new(Algorithm::LG_FG_A));
         let copies = ready.losses[0].local.as_ref().and_then(|l| l.copies).expect("replicated");
         let axes: Vec<&str> = ready.axes.in_order(ready.axes_of(copies)).into_iter().map(|a| ready.axes[a].name.as_str()).collect();
         assert_eq!(axes.join(" "), along, "{replicas}");
