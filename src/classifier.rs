@@ -1,13 +1,15 @@
-//! Training a classifier: which of a model's tensors are images, labels, prediction and loss, batches out of a data set, one step, and the
-//! error on a set. It reads all of that off the types: no input, output or layer is known by name. It holds the parameters, touches no
-//! file and shows nothing. Read [`Classifier::step`] and [`Classifier::error`].
+//! Training a model on images: which of its tensors are images, labels, prediction and loss, or views and features, one step, the error on a
+//! set, the features of a set. It reads all of that off the types: no input, output or layer is known by name. It holds the parameters,
+//! touches no file and shows nothing. Read [`Goal`], [`Classifier::step`], and [`Classifier::error`] or [`Classifier::features`].
 
 use std::collections::HashMap;
 
 use ndarray::ArrayViewD;
 use pushforward::{Engine, Error, Fault, Input, Model, Parameters, Settings, Step, View};
+use pushforward_ir::DType;
 use pushforward_ir::program::Port;
-use pushforward_ir::{DType, Program};
+use pushforward_models::RecipeError;
+use pushforward_models::data::loader::Batch;
 use pushforward_models::data::{DataError, DataSet, Splits};
 use pushforward_models::recipe::pixel;
 
@@ -19,12 +21,18 @@ pub enum ClassifierError {
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(
-        "`{model}` is no classifier: it needs exactly one {what}, and has {found}; hint: `train` is for classifiers, and examples/embed.rs \
-         shows how a program of your own trains anything else"
+        "`{model}` is no classifier: it needs exactly one {what}, and has {found}; hint: `train` is for classifiers and for models that learn \
+         from views, and examples/embed.rs shows how a program of your own trains anything else"
     )]
     NoClassifier { model: String, what: &'static str, found: String },
+    #[error(
+        "`{model}` learns from views of an image: it needs exactly one {what}, and has {found}; hint: compare with models/localmixer.pf"
+    )]
+    NoViews { model: String, what: &'static str, found: String },
     #[error("`{data}` has images of {image}, but `{input}` takes {wants}; hint: {hint}")]
     Images { data: String, image: String, input: String, wants: usize, hint: String },
+    #[error("the linear probe: {0}")]
+    Probe(RecipeError),
     #[error("the batch of {batch} is larger than the training set `{data}` of {images} images; hint: --batch {images}, or less")]
     Batch { batch: usize, data: String, images: usize },
 }
@@ -39,26 +47,24 @@ pub struct Classifier {
     /// By batch.
     training: HashMap<usize, Step>,
     looking: HashMap<usize, Step>,
-    batch: Batch,
 }
 
 /// Images for programs of a model that take no part in its training.
 pub struct Feed {
     ports: Ports,
-    batch: Batch,
 }
 
 impl Feed {
     pub fn of(model: &Model, settings: &Settings) -> Result<Feed, ClassifierError> {
-        Ok(Feed { ports: Ports::of(model, settings)?, batch: Batch::default() })
+        Ok(Feed { ports: Ports::of(model, settings)? })
     }
 
-    /// Runs a step that takes what the model takes, on the images of `set` at `indices`.
+    /// Runs a step that takes what the model takes, on the images of `set` at `indices`; all views of an image are alike.
     pub fn run(&mut self, step: &mut Step, parameters: &mut Parameters, set: &DataSet, indices: &[u32]) -> Result<(), Error> {
-        self.batch.fill(set, indices.iter().map(|&i| i as usize));
-        let images = (self.ports.images.as_str(), Input::from(&self.batch.pixels[..]));
-        let labels = (self.ports.labels.as_str(), Input::from(&self.batch.labels[..]));
-        step.run(parameters, &[images, labels])
+        let all = || indices.iter().map(|&i| i as usize);
+        let batch = plain((0..self.ports.views).flat_map(|_| all()), set);
+        let inputs = self.ports.inputs(step, &batch);
+        step.run(parameters, &inputs)
     }
 }
 
@@ -66,20 +72,87 @@ impl Feed {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Ports {
     images: String,
-    labels: String,
-    prediction: String,
-    loss: String,
+    labels: Option<String>,
+    /// Of each image; 1 where the images have no axis of views.
+    views: usize,
+    /// Numbers of one view.
     pixels: usize,
-    classes: usize,
+    /// Outputs of a step: the loss that is not local, or where there is none, all local ones, each a mean.
+    losses: Vec<String>,
+    goal: Goal,
+}
+
+/// What a model learns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Goal {
+    /// Labels: scores for each class, `f32[N, K]`.
+    Classes { prediction: String, classes: usize },
+    /// Features: `f32[V, N, ..]`, `width` numbers for each view.
+    Features { features: String, width: usize },
+}
+
+/// What is learnt of examples, and their labels. Images, or what a network made of them.
+pub trait Examples {
+    fn count(&self) -> usize;
+    /// Appends the numbers of one.
+    fn write(&self, index: usize, out: &mut Vec<f32>);
+    fn label(&self, index: usize) -> u8;
+}
+
+impl Examples for DataSet {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, index: usize, out: &mut Vec<f32>) {
+        out.extend(self.image(index).iter().map(|&byte| pixel(byte)));
+    }
+
+    fn label(&self, index: usize) -> u8 {
+        self.labels[index]
+    }
+}
+
+/// What a network makes of images, with their labels.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Features {
+    /// Numbers for each image.
+    pub width: usize,
+    pub numbers: Vec<f32>,
+    pub labels: Vec<u8>,
+}
+
+impl Examples for Features {
+    fn count(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn write(&self, index: usize, out: &mut Vec<f32>) {
+        out.extend(&self.numbers[index * self.width..][..self.width]);
+    }
+
+    fn label(&self, index: usize) -> u8 {
+        self.labels[index]
+    }
+}
+
+/// Examples as they are, one after the other.
+pub fn plain(indices: impl Iterator<Item = usize>, set: &impl Examples) -> Batch {
+    let mut batch = Batch::default();
+    for index in indices {
+        set.write(index, &mut batch.pixels);
+        batch.labels.push(i32::from(set.label(index)));
+    }
+    batch
 }
 
 /// What one step said of its images, before it changed anything.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Outcome {
-    /// Mean over the images.
+    /// Mean over the images, and over local losses if they are all there is.
     pub loss: f64,
-    /// How many were put into another class than their own.
-    pub wrong: usize,
+    /// How many were put into another class than their own, if the model learns classes.
+    pub wrong: Option<usize>,
 }
 
 /// Where a step stands in its run.
@@ -93,12 +166,13 @@ pub struct At {
 
 impl Classifier {
     /// Compiles the step for the settings' batch, and draws the parameters from `seed`.
-    pub fn new(model: Model, settings: Settings, engine: Engine, seed: u32) -> Result<Classifier, ClassifierError> {
+    pub fn new(model: Model, mut settings: Settings, engine: Engine, seed: u32) -> Result<Classifier, ClassifierError> {
         let ports = Ports::of(&model, &settings)?;
+        settings.show_local |= ports.learns_features();
         let step = Step::training(&model, &settings, &engine)?;
         let parameters = Parameters::new(&step, seed)?;
         let training = settings.batch.map(|n| (n, step)).into_iter().collect();
-        Ok(Classifier { model, settings, ports, engine, parameters, training, looking: HashMap::new(), batch: Batch::default() })
+        Ok(Classifier { model, settings, ports, engine, parameters, training, looking: HashMap::new() })
     }
 
     /// Whether a data set fits a model: images, labels, and enough of them for a batch. `hint` says what to do about images that do not.
@@ -112,45 +186,54 @@ impl Classifier {
             let input = format!("{}.{}", model.name(), ports.images);
             return Err(ClassifierError::Images { data, image, input, wants: ports.pixels, hint: hint() });
         }
-        splits.check_classes(ports.classes)?;
+        match ports.goal {
+            Goal::Classes { classes, .. } => splits.check_classes(classes)?,
+            Goal::Features { .. } => {}
+        }
         match settings.batch {
             Some(batch) if batch > set.len() => Err(ClassifierError::Batch { batch, data, images: set.len() }),
             _ => Ok(()),
         }
     }
 
-    /// One training step on the images of `set` at `indices`.
-    pub fn step(&mut self, set: &DataSet, indices: &[u32], at: At) -> Result<Outcome, Error> {
-        self.with_step(set, indices, at, |step, parameters, inputs, ports, labels| {
+    /// How many views of each image a step takes: those of a batch's pixels.
+    pub fn views(&self) -> usize {
+        self.ports.views
+    }
+
+    /// Whether it learns features, and no classes: then there are [`Classifier::features`], and no error.
+    pub fn learns_features(&self) -> bool {
+        self.ports.learns_features()
+    }
+
+    /// One training step.
+    pub fn step(&mut self, batch: &Batch, at: At) -> Result<Outcome, Error> {
+        self.with_step(batch, at, |step, parameters, inputs, ports| {
             step.run(parameters, inputs)?;
-            let loss = step.output(&ports.loss).and_then(|v| v.item()).unwrap_or(f64::NAN);
-            let wrong = step.output(&ports.prediction).and_then(View::f32).map_or(labels.len(), |p| count_wrong(p, labels));
-            Ok(Outcome { loss, wrong })
+            Ok(ports.outcome(step, batch))
         })
     }
 
     /// What of that step is not finite, from the parameters as they are here; see [`Step::fault`].
-    pub fn fault(&mut self, set: &DataSet, indices: &[u32], at: At) -> Result<Option<Fault>, Error> {
-        self.with_step(set, indices, at, |step, parameters, inputs, _, _| step.fault(parameters, inputs))
+    pub fn fault(&mut self, batch: &Batch, at: At) -> Result<Option<Fault>, Error> {
+        self.with_step(batch, at, |step, parameters, inputs, _| step.fault(parameters, inputs))
     }
 
-    /// `then` with the step for images, and all that it takes and says.
+    /// `then` with the step for a batch, and all that it takes and says.
     fn with_step<T>(
         &mut self,
-        set: &DataSet,
-        indices: &[u32],
+        batch: &Batch,
         at: At,
-        then: impl FnOnce(&mut Step, &mut Parameters, &[(&str, Input<'_>)], &Ports, &[i32]) -> Result<T, Error>,
+        then: impl FnOnce(&mut Step, &mut Parameters, &[(&str, Input<'_>)], &Ports) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.batch.fill(set, indices.iter().map(|&i| i as usize));
-        let Classifier { model, settings, ports, engine, parameters, training, batch, .. } = self;
+        let Classifier { model, settings, ports, engine, parameters, training, .. } = self;
         let step =
-            by_batch(training, indices.len(), |n| Step::training(model, &Settings { batch: Some(n), ..settings.clone() }, &*engine))?;
-        let mut inputs = vec![(ports.images.as_str(), Input::from(&batch.pixels[..])), (&ports.labels, Input::from(&batch.labels[..]))];
+            by_batch(training, batch.labels.len(), |n| Step::training(model, &Settings { batch: Some(n), ..settings.clone() }, &*engine))?;
+        let mut inputs = ports.inputs(step, batch);
         // Which of these a step takes depends on the algorithm. Bits count: the seed and step number are written as i32.
         let scalars = [("lr", Input::from(at.lr as f32)), ("seed", Input::from(at.seed as i32)), ("step", Input::from(at.step as i32))];
         inputs.extend(scalars.into_iter().filter(|(name, _)| step.program().input(name).is_some()));
-        then(step, parameters, &inputs, ports, &batch.labels)
+        then(step, parameters, &inputs, ports)
     }
 
     /// The first parameter, of those here, that holds a number which is not finite.
@@ -159,25 +242,45 @@ impl Classifier {
         all.find(|(_, view)| matches!(view, View::F32(x) if x.iter().any(|x| !x.is_finite()))).map(|(name, _)| name)
     }
 
-    /// The error on the first `count` images of a set, in percent.
-    pub fn error(&mut self, set: &DataSet, count: usize) -> Result<f64, Error> {
-        let count = count.min(set.len());
+    /// What the network says of a batch; nothing is learnt.
+    pub fn look(&mut self, batch: &Batch) -> Result<Outcome, Error> {
+        let Classifier { model, settings, ports, engine, parameters, looking, .. } = self;
+        let step =
+            by_batch(looking, batch.labels.len(), |n| Step::evaluation(model, &Settings { batch: Some(n), ..settings.clone() }, &*engine))?;
+        let inputs = ports.inputs(step, batch);
+        step.run(parameters, &inputs)?;
+        Ok(ports.outcome(step, batch))
+    }
+
+    /// The error on the first `count` examples of a set, in percent; NaN if the model learns no classes.
+    pub fn error(&mut self, set: &impl Examples, count: usize) -> Result<f64, Error> {
+        if self.learns_features() {
+            return Ok(f64::NAN);
+        }
+        let count = count.min(set.count());
         let size = self.settings.batch.unwrap_or(count).max(1);
         let mut wrong = 0;
         for first in (0..count).step_by(size) {
-            let indices = first..count.min(first + size);
-            let Classifier { model, settings, ports, engine, parameters, looking, batch, .. } = self;
-            batch.fill(set, indices.clone());
-            let step =
-                by_batch(looking, indices.len(), |n| Step::evaluation(model, &Settings { batch: Some(n), ..settings.clone() }, &*engine))?;
-            let mut inputs = vec![(ports.images.as_str(), Input::from(&batch.pixels[..]))];
-            if step.program().input(&ports.labels).is_some() {
-                inputs.push((&ports.labels, Input::from(&batch.labels[..])));
-            }
-            step.run(parameters, &inputs)?;
-            wrong += step.output(&ports.prediction).and_then(View::f32).map_or(indices.len(), |p| count_wrong(p, &batch.labels));
+            wrong += self.look(&plain(first..count.min(first + size), set))?.wrong.unwrap_or(0);
         }
         Ok(100.0 * wrong as f64 / count.max(1) as f64)
+    }
+
+    /// What the network makes of the first `count` images of a set; none if it learns no features. One call looks at as many different images
+    /// as a step takes views; the last ones are made up to a whole call with copies of the last image.
+    pub fn features(&mut self, set: &DataSet, count: usize) -> Result<Option<Features>, Error> {
+        let count = count.min(set.len());
+        let Goal::Features { features, width } = self.ports.goal.clone() else { return Ok(None) };
+        let (views, n) = (self.ports.views, self.settings.batch.unwrap_or(count).max(1));
+        let mut numbers = Vec::with_capacity(count * width);
+        for first in (0..count).step_by(views * n) {
+            let mut batch = plain((first..first + views * n).map(|index| index.min(count - 1)), set);
+            batch.labels.truncate(n);
+            self.look(&batch)?;
+            let seen = self.looking.get(&n).and_then(|step| step.output(&features)).and_then(View::f32);
+            numbers.extend(seen.iter().flatten().copied().take((count - first) * width));
+        }
+        Ok(Some(Features { width, numbers, labels: set.labels[..count].to_vec() }))
     }
 
     /// Brings the parameters here from the device that trains them; [`Classifier::parameters`] shows them then.
@@ -216,54 +319,87 @@ fn by_batch(steps: &mut HashMap<usize, Step>, n: usize, compile: impl FnOnce(usi
 impl Ports {
     fn of(model: &Model, settings: &Settings) -> Result<Ports, ClassifierError> {
         let program = model.inline(&settings.sets, settings.batch)?.program;
-        let one = |what, found: Vec<String>| match &found[..] {
-            [name] => Ok(name.clone()),
-            [] => Err(ClassifierError::NoClassifier { model: model.name().into(), what, found: "none".into() }),
-            _ => Err(ClassifierError::NoClassifier { model: model.name().into(), what, found: found.join(", ") }),
-        };
+        let own = |port: &Port| port.order.first().is_some_and(|&a| Some(a) == program.batch);
+        let of_views = |port: &Port| port.order.len() > 2 && !own(port) && Some(port.order[1]) == program.batch && port.dtype == DType::F32;
         let named = |ports: &mut dyn Iterator<Item = &Port>, fits: &dyn Fn(&Port) -> bool| -> Vec<String> {
             ports.filter(|p| fits(p)).map(|p| p.name.clone()).collect()
         };
-        let of_batch = |p: &Port| p.order.first().is_some_and(|&a| Some(a) == program.batch);
-        let inputs = || program.inputs.iter();
+        let outputs = || program.outputs.iter().map(|o| &o.port);
+        let is_labels = |p: &Port| own(p) && p.dtype == DType::I32 && p.order.len() == 1;
+        let labels = named(&mut program.inputs.iter(), &is_labels);
+        let global: Vec<String> = program.losses.iter().filter(|l| l.local.is_none()).map(|l| l.name.clone()).collect();
+        let found = |found: Vec<String>| if found.is_empty() { "none".into() } else { found.join(", ") };
+
+        if global.is_empty() && program.inputs.iter().any(&of_views) {
+            let one = |what, mut all: Vec<String>| match all.len() {
+                1 => Ok(all.remove(0)),
+                _ => Err(ClassifierError::NoViews { model: model.name().into(), what, found: found(all) }),
+            };
+            let images = one("input of views, f32[V, N, ..]", named(&mut program.inputs.iter(), &of_views))?;
+            let features = one("output of features, f32[V, N, ..]", named(&mut outputs(), &of_views))?;
+            let losses: Vec<String> = program.losses.iter().map(|l| l.name.clone()).collect();
+            if losses.is_empty() {
+                one("local loss or more", Vec::new())?;
+            }
+            let sizes = |port: Option<&Port>| port.map_or(Vec::new(), |p| program.shape(p));
+            let image = sizes(program.inputs.iter().find(|p| p.name == images));
+            let width = sizes(program.output(&features).map(|o| &o.port)).iter().skip(2).product();
+            let (views, pixels) = (image[0], image.iter().skip(2).product());
+            return Ok(Ports {
+                images,
+                labels: labels.into_iter().next(),
+                views,
+                pixels,
+                losses,
+                goal: Goal::Features { features, width },
+            });
+        }
+
+        let one = |what, mut all: Vec<String>| match all.len() {
+            1 => Ok(all.remove(0)),
+            _ => Err(ClassifierError::NoClassifier { model: model.name().into(), what, found: found(all) }),
+        };
+        let of_numbers = |p: &Port| own(p) && p.dtype == DType::F32;
         let images = one(
             "input of numbers for each example, f32[N, ..]",
-            named(&mut inputs(), &|p| of_batch(p) && p.dtype == DType::F32 && p.order.len() > 1),
+            named(&mut program.inputs.iter(), &|p| of_numbers(p) && p.order.len() > 1),
         )?;
-        let labels = one("input of labels, i32[N]", named(&mut inputs(), &|p| of_batch(p) && p.dtype == DType::I32 && p.order.len() == 1))?;
-        let outputs = &mut program.outputs.iter().map(|o| &o.port);
-        let prediction = one(
-            "output of scores for each class, f32[N, K]",
-            named(outputs, &|p| of_batch(p) && p.dtype == DType::F32 && p.order.len() == 2),
-        )?;
-        let loss = one("loss that is not local", program.losses.iter().filter(|l| l.local.is_none()).map(|l| l.name.clone()).collect())?;
-        let each = |port: Option<&Port>| port.map_or(0, |p| per_example(&program, p));
+        let labels = one("input of labels, i32[N]", labels)?;
+        let prediction =
+            one("output of scores for each class, f32[N, K]", named(&mut outputs(), &|p| of_numbers(p) && p.order.len() == 2))?;
+        let losses = vec![one("loss that is not local", global)?];
+        let each = |port: Option<&Port>| port.map_or(0, |p| program.shape(p).iter().skip(1).product());
         let pixels = each(program.input(&images).map(|i| &program.inputs[i as usize]));
         let classes = each(program.output(&prediction).map(|o| &o.port));
-        Ok(Ports { images, labels, prediction, loss, pixels, classes })
+        Ok(Ports { images, labels: Some(labels), views: 1, pixels, losses, goal: Goal::Classes { prediction, classes } })
     }
-}
 
-/// Elements for one index of the first axis.
-fn per_example(program: &Program, port: &Port) -> usize {
-    program.shape(port).iter().skip(1).product()
-}
-
-/// Images and labels as a step takes them.
-#[derive(Default)]
-struct Batch {
-    pixels: Vec<f32>,
-    labels: Vec<i32>,
-}
-
-impl Batch {
-    fn fill(&mut self, set: &DataSet, indices: impl Iterator<Item = usize>) {
-        self.pixels.clear();
-        self.labels.clear();
-        for index in indices {
-            self.pixels.extend(set.image(index).iter().map(|&byte| pixel(byte)));
-            self.labels.push(i32::from(set.labels[index]));
+    fn learns_features(&self) -> bool {
+        match self.goal {
+            Goal::Classes { .. } => false,
+            Goal::Features { .. } => true,
         }
+    }
+
+    /// A batch, as a step wants it.
+    fn inputs<'a>(&'a self, step: &Step, batch: &'a Batch) -> Vec<(&'a str, Input<'a>)> {
+        let labels = self.labels.as_deref().filter(|name| step.program().input(name).is_some());
+        let images = (self.images.as_str(), Input::from(&batch.pixels[..]));
+        [images].into_iter().chain(labels.map(|name| (name, Input::from(&batch.labels[..])))).collect()
+    }
+
+    /// What the last run of a step said of the batch that it was given.
+    fn outcome(&self, step: &Step, batch: &Batch) -> Outcome {
+        let each = self.losses.iter().map(|name| step.output(name).and_then(|v| v.item()).unwrap_or(f64::NAN));
+        let loss = each.sum::<f64>() / self.losses.len() as f64;
+        let wrong = match &self.goal {
+            Goal::Classes { prediction, .. } => {
+                let scores = step.output(prediction).and_then(View::f32);
+                Some(scores.map_or(batch.labels.len(), |scores| count_wrong(scores, &batch.labels)))
+            }
+            Goal::Features { .. } => None,
+        };
+        Outcome { loss, wrong }
     }
 }
 
@@ -310,9 +446,58 @@ mod tests {
                     loss one: cross_entropy[K](z, y);\n}\n";
         let model = Model::parse("m.pf", text).unwrap();
         let ports = Ports::of(&model, &Settings::new(Algorithm::BP, 5)).unwrap();
-        let expected =
-            Ports { images: "x".into(), labels: "y".into(), prediction: "scores".into(), loss: "one".into(), pixels: 6, classes: 4 };
+        let goal = Goal::Classes { prediction: "scores".into(), classes: 4 };
+        let expected = Ports { images: "x".into(), labels: Some("y".into()), views: 1, pixels: 6, losses: vec!["one".into()], goal };
         assert_eq!(ports, expected);
+    }
+
+    const VIEWS: &str = "pf 1\naxis N, V = 2, A = 3, K = 4;\n\
+                    model m(x: f32[V, N, A]) {\n\
+                    param w: f32[A, K] = 0;\n\
+                    z = sum[A](x * w);\n\
+                    local one: z along K { squared_error[K](z, 0 * z) }\n\
+                    local two: z along K { squared_error[K](z, 0 * z + 1) }\n\
+                    output scores: f32[V, N, K] = z;\n}\n";
+
+    #[test]
+    fn views_and_features_are_found_by_their_types() {
+        let ports = |text: &str| Ports::of(&Model::parse("m.pf", text).unwrap(), &Settings::new(Algorithm::LG_BP, 5));
+        let goal = Goal::Features { features: "scores".into(), width: 4 };
+        let expected = Ports { images: "x".into(), labels: None, views: 2, pixels: 3, losses: vec!["one".into(), "two".into()], goal };
+        assert_eq!(ports(VIEWS).unwrap(), expected);
+        for (from, to, what) in [
+            ("output scores: f32[V, N, K] = z;\n", "", "one output of features, f32[V, N, ..], and has none"),
+            ("x: f32[V, N, A]", "x: f32[V, N, A], y: f32[V, N, A]", "one input of views, f32[V, N, ..], and has x, y"),
+        ] {
+            let message = ports(&VIEWS.replace(from, to)).unwrap_err().to_string();
+            assert!(message.contains(what) && message.contains("`m` learns from views") && message.contains("hint: "), "{message}");
+        }
+    }
+
+    /// Seven images through calls of two views of two: the weights copy the first number of each.
+    #[test]
+    fn features_of_every_image_once() {
+        let model = Model::parse("m.pf", &VIEWS.replace("A = 3", "A = 4").replace("= 0;", "~ normal(1);")).unwrap();
+        let engine = Engine::from(&pushforward::Pool::new(1).unwrap());
+        let step = Step::evaluation(&model, &Settings::new(Algorithm::LG_BP, 2), &engine).unwrap();
+        let parameters = Parameters::new(&step, 3).unwrap();
+        let weights: Vec<f32> = parameters.get("w").and_then(|w| w.f32().map(|w| w.iter().copied().collect())).unwrap();
+        let ports = Ports::of(&model, &Settings::new(Algorithm::LG_BP, 2)).unwrap();
+        let settings = Settings::new(Algorithm::LG_BP, 2);
+        let mut classifier =
+            Classifier { model, settings, ports, engine, parameters, training: HashMap::new(), looking: HashMap::from([(2, step)]) };
+        let images: Vec<u8> = (0..28).map(|i| i * 9).collect();
+        let set = DataSet { height: 2, width: 2, channels: 1, classes: 10, images, labels: (0..7).collect() };
+        let features = classifier.features(&set, usize::MAX).unwrap().unwrap();
+        assert_eq!((features.width, features.numbers.len(), &features.labels), (4, 28, &set.labels));
+        for (index, row) in features.numbers.chunks(4).enumerate() {
+            for (k, &x) in row.iter().enumerate() {
+                let expected: f32 = set.image(index).iter().enumerate().map(|(a, &byte)| pixel(byte) * weights[a * 4 + k]).sum();
+                assert!((x - expected).abs() < 1e-4, "image {index}: {x}, expected {expected}");
+            }
+        }
+        assert_eq!(classifier.features(&set, 3).unwrap().unwrap().numbers, features.numbers[..12]);
+        assert!(classifier.error(&set, 2).unwrap().is_nan());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use pushforward_ir::ast::{AxisDef, Item, Module};
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse, print};
 use pushforward_passes::alone::{self, Mode};
 use pushforward_passes::inline::{self, Bindings, Inlined};
-use pushforward_passes::{Algorithm, Options, algorithm};
+use pushforward_passes::{Algorithm, Options, algorithm, show};
 
 use crate::error::Error;
 
@@ -30,11 +30,13 @@ pub struct Settings {
     pub batch: Option<usize>,
     /// The algorithm, and what else the passes are told.
     pub passes: Options,
+    /// Add the mean of every local loss as an output of its name.
+    pub show_local: bool,
 }
 
 impl Settings {
     pub fn new(algorithm: Algorithm, batch: usize) -> Settings {
-        Settings { sets: Vec::new(), batch: Some(batch), passes: Options::new(algorithm) }
+        Settings { sets: Vec::new(), batch: Some(batch), passes: Options::new(algorithm), show_local: false }
     }
 }
 
@@ -113,7 +115,7 @@ impl Model {
 
     /// The program of one training step.
     pub fn training(&self, settings: &Settings) -> Result<Program, Error> {
-        let program = self.inline(&settings.sets, settings.batch)?.program;
+        let program = self.shown(settings)?;
         self.passes(program, settings.passes.algorithm.passes(), &settings.passes, &mut |_, _| {})
     }
 
@@ -127,13 +129,19 @@ impl Model {
 
     /// The program that computes the model's outputs and nothing else.
     pub fn evaluation(&self, settings: &Settings) -> Result<Program, Error> {
-        let mut program = self.inline(&settings.sets, settings.batch)?.program;
+        let mut program = self.shown(settings)?;
         if program.outputs.is_empty() {
             let error = Diagnostic::error("the model declares no output, so there is nothing to evaluate");
             return Err(self.wrong(vec![error.hint("declare its prediction: `output logits: f32[N, K] = logits;`")]));
         }
         program.losses.clear();
         self.passes(program, EVALUATION, &settings.passes, &mut |_, _| {})
+    }
+
+    /// The model alone, with the outputs that the settings ask for.
+    fn shown(&self, settings: &Settings) -> Result<Program, Error> {
+        let program = self.inline(&settings.sets, settings.batch)?.program;
+        Ok(if settings.show_local { show::local_losses(program) } else { program })
     }
 
     pub(crate) fn wrong(&self, errors: Vec<Diagnostic>) -> Error {

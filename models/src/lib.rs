@@ -47,6 +47,12 @@ pub const MODELS: &[BuiltIn] = &[
         about: "the replicated cross entropy of a linear head, without layers: what `bench --loss` times",
         text: include_str!("../cross_entropy.pf"),
     },
+    BuiltIn {
+        name: "linear",
+        file: "models/linear.pf",
+        about: "softmax regression: the linear probe on frozen features, which ends contrastive runs",
+        text: include_str!("../linear.pf"),
+    },
 ];
 
 /// The model of this name.

@@ -10,6 +10,7 @@ mod devices;
 mod experiment;
 mod explain;
 mod failure;
+mod feed;
 mod flags;
 mod list;
 mod loss;

@@ -1,22 +1,26 @@
-//! `train`: a classifier on a data set, with checkpoints, metrics and a curve. The loop over epochs is here; a step is `Classifier`'s, files
-//! are `run`'s. Read [`run`], then [`epochs`].
+//! `train`: a model on a data set, with checkpoints, metrics and a curve. The loop over epochs is here; a step is `Classifier`'s, images are
+//! the loader's, files are `run`'s. Read [`run`], then [`epochs`].
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::thread;
 use std::time::Instant;
 
 use pushforward::{Algorithm, Engine, Error, Fault, Model, Settings, Wrong};
 use pushforward_gpu::driver::DeviceError;
 use pushforward_ir::Diagnostic;
+use pushforward_models::data::loader::{Feed, Loader, LoaderError};
 use pushforward_models::data::{self, Source, Splits, epoch_order};
 use pushforward_models::recipe::{Rates, TRAIN_ERROR_IMAGES};
 use pushforward_models::{PRESETS, Recipe, Schedule, presets};
 
 use super::failure::{Failure, note};
+use super::feed::FeedFlags;
 use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, SimplifyFlags, StepFlags};
 use super::out::{self, thousands};
 use super::update::UpdateFlags;
 use crate::classifier::{At, Classifier, ClassifierError};
+use crate::probe::{self, Probe};
 use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir, Tensor};
 
 /// What is trained where nothing is said.
@@ -47,7 +51,12 @@ pub struct Args {
     /// Epochs over which the learning rate rises, before that [default: 0]
     #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = flags::not_negative)]
     warmup: Option<f64>,
-    /// Decides the first parameters, the noise and the order of images [default: 0]
+    #[command(flatten)]
+    feed: FeedFlags,
+    /// For a model that learns features: how often the linear probe at the end sees every training image
+    #[arg(long, value_name = "E", default_value = "100", value_parser = epochs_value)]
+    probe_epochs: usize,
+    /// Decides the first parameters, the noise, the order of images and their views [default: 0]
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = flags::seed)]
     seed: Option<u32>,
     /// Threads; results do not depend on it [default: as many as the machine runs at once]
@@ -79,8 +88,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
     let start = Instant::now();
     Classifier::check(&plan.chosen.model, &plan.settings, &splits, || image_hint(&plan.chosen, &splits))?;
-    let mut classifier = plan.classifier(flags::engine(&args.backend, args.threads)?)?;
-    let meta = plan.meta(&splits)?;
+    let engine = flags::engine(&args.backend, args.threads)?;
+    let mut classifier = plan.classifier(engine.clone())?;
+    let feed = Feed { seed: plan.seed, batch: plan.batch, views: plan.feed.views(classifier.views())? };
+    let meta = plan.meta(&splits, feed.views.len())?;
     let rates = plan.recipe.rates(splits.train.len().div_ceil(plan.batch)).map_err(Failure::usage)?;
     let evaluate = args.resume && args.epochs == Some(0);
     if let Some(checkpoint) = &stored {
@@ -95,25 +106,33 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut done = stored.as_ref().map_or(0, |c| c.meta.epochs_done);
     if !evaluate {
         dir.check_writable()?;
-        done = epochs(&mut classifier, &plan, &splits, &rates, &dir, stored.map_or(meta, |c| c.meta))?;
+        let run = Run { plan: &plan, feed: &feed, splits: &splits, rates: &rates, dir: &dir };
+        done = epochs(&mut classifier, &run, stored.map_or(meta, |c| c.meta))?;
     }
-    let [test, train] = both_errors(&mut classifier, &splits).map_err(|e| Stop::Failed(e).told(done, &going_on(&plan, &dir)))?;
+    let told = |e: Error| Stop::Failed(e).told(done, &going_on(&plan, &dir));
+    let [test, train] = match classifier.learns_features() {
+        false => both_errors(&mut classifier, &splits).map_err(told)?,
+        true => probed(&mut classifier, &splits, Probe { epochs: args.probe_epochs, seed: plan.seed }, &engine, told)?,
+    };
     if let Some(remark) = &splits.note {
         out::print(remark)?;
     }
     out::print(&format!("test error {test:.2} % train error {train:.2} %"))
 }
 
+/// What a run is made of, and does not change.
+struct Run<'a> {
+    plan: &'a Plan,
+    feed: &'a Feed,
+    splits: &'a Splits,
+    rates: &'a Rates,
+    dir: &'a RunDir,
+}
+
 /// All epochs that are still to come; gives their number in all. At the end of each: metrics, curve, checkpoint, in this order.
-fn epochs(
-    classifier: &mut Classifier,
-    plan: &Plan,
-    splits: &Splits,
-    rates: &Rates,
-    dir: &RunDir,
-    mut meta: Meta,
-) -> Result<usize, Failure> {
+fn epochs(classifier: &mut Classifier, run: &Run, mut meta: Meta) -> Result<usize, Failure> {
     run::install()?;
+    let Run { plan, feed, splits, dir, .. } = *run;
     let mut metrics = match meta.epochs_done {
         0 => Metrics::new(Vec::new()),
         done => Metrics::resume(&dir.metrics(), Vec::new(), done)?,
@@ -122,50 +141,90 @@ fn epochs(
         // Whatever stops the first epoch, there is something to resume; and a full disk shows now, not after it.
         save(classifier, &meta, dir)?;
         dir.forget_epochs()?;
+        if classifier.learns_features() {
+            let row = untrained(classifier, feed, splits)?;
+            note(format_args!("untrained: loss {:.4}", row.train_loss));
+            metrics.push(row);
+        }
     }
-    let mut progress =
-        Progress::new(plan.recipe.epochs, splits.train.len().div_ceil(plan.batch), meta.epochs_done, io::stderr().is_terminal());
-    for epoch in meta.epochs_done..plan.recipe.epochs {
-        let row = match one_epoch(classifier, plan, splits, &mut meta, rates, dir, &mut progress) {
-            Ok(row) => row,
-            Err(stop) => {
-                progress.finish();
-                return Err(stop.told(epoch, &going_on(plan, dir)));
-            }
-        };
-        meta.epochs_done = epoch + 1;
-        metrics.push(row.clone());
-        metrics.save(&dir.metrics())?;
-        let curve = run::learning_curve(&plan.title(), &plan.subtitle(&splits.name), &metrics.rows)?;
-        run::write_whole(&dir.curve(), curve.as_bytes())?;
-        save(classifier, &meta, dir)?;
-        progress.epoch(&row);
-    }
-    progress.finish();
-    Ok(meta.epochs_done)
+    let steps_per_epoch = splits.train.len().div_ceil(plan.batch);
+    let mut progress = Progress::new(plan.recipe.epochs, steps_per_epoch, meta.epochs_done, io::stderr().is_terminal());
+    // Epochs have numbers of 32 bits in the order of images and in their views.
+    let [done, planned] = [meta.epochs_done, plan.recipe.epochs].map(|epoch| u32::try_from(epoch).unwrap_or(u32::MAX));
+    thread::scope(|scope| {
+        let mut loader = Loader::new(scope, &splits.train, feed.clone(), done..planned, plan.loader_threads);
+        for epoch in meta.epochs_done..plan.recipe.epochs {
+            let row = match one_epoch(classifier, run, &mut loader, &mut meta, &mut progress) {
+                Ok(row) => row,
+                Err(stop) => {
+                    progress.finish();
+                    return Err(stop.told(epoch, &going_on(plan, dir)));
+                }
+            };
+            meta.epochs_done = epoch + 1;
+            metrics.push(row.clone());
+            metrics.save(&dir.metrics())?;
+            let curve = run::learning_curve(&plan.title(), &plan.subtitle(&splits.name), &metrics.rows)?;
+            run::write_whole(&dir.curve(), curve.as_bytes())?;
+            save(classifier, &meta, dir)?;
+            progress.epoch(&row);
+        }
+        progress.finish();
+        if done < planned {
+            note(format_args!("steps waited {:.2} s for images", loader.waited().as_secs_f64()));
+        }
+        Ok(meta.epochs_done)
+    })
 }
 
-/// The epoch after those that `meta` counts, up to its figures; `rates` are those of the whole run. Afterwards the parameters are here.
-fn one_epoch(
+/// Images that the loss of the untrained network is measured on, about.
+const FIRST_LOOK: usize = 1024;
+
+/// What there is to compare a contrastive loss with: that of the untrained network, on the first views.
+fn untrained(classifier: &mut Classifier, feed: &Feed, splits: &Splits) -> Result<Row, Failure> {
+    let set = &splits.train;
+    let (mut loss, mut seen) = (0.0, 0);
+    for indices in epoch_order(feed.seed, 0, set.len()).chunks(feed.batch).take(FIRST_LOOK.div_ceil(feed.batch)) {
+        loss += classifier.look(&feed.batch_of(set, 0, indices))?.loss * indices.len() as f64;
+        seen += indices.len();
+    }
+    Ok(Row { train_loss: loss / seen.max(1) as f64, train_error: f64::NAN, test_error: f64::NAN, ..Row::default() })
+}
+
+/// The errors of the linear probe on what the network makes of the images.
+fn probed(
     classifier: &mut Classifier,
-    plan: &Plan,
     splits: &Splits,
-    meta: &mut Meta,
-    rates: &Rates,
-    dir: &RunDir,
-    progress: &mut Progress,
-) -> Result<Row, Stop> {
+    probe: Probe,
+    engine: &Engine,
+    told: impl Fn(Error) -> Failure,
+) -> Result<[f64; 2], Failure> {
+    let began = Instant::now();
+    let mut features = |set| classifier.features(set, usize::MAX).map_err(&told);
+    let (Some(train), Some(test)) = (features(&splits.train)?, features(&splits.test)?) else { return Ok([f64::NAN; 2]) };
+    let width = train.width;
+    let errors = probe::errors(probe, train, test, splits.train.classes, engine)?;
+    let seconds = began.elapsed().as_secs_f64();
+    note(format_args!("linear probe: {width} features, standardised; {} epochs; {seconds:.1} s", probe.epochs));
+    Ok(errors)
+}
+
+/// The epoch after those that `meta` counts, up to its figures. Afterwards the parameters are here.
+fn one_epoch(classifier: &mut Classifier, run: &Run, loader: &mut Loader, meta: &mut Meta, progress: &mut Progress) -> Result<Row, Stop> {
+    let Run { plan, splits, rates, .. } = *run;
     let (began, set) = (Instant::now(), &splits.train);
     let mut row = Row { epoch: meta.epochs_done + 1, ..Row::default() };
-    for indices in epoch_order(plan.seed, meta.epochs_done as u32, set.len()).chunks(plan.batch) {
+    for _ in 0..set.len().div_ceil(plan.batch) {
+        let Some(batch) = loader.next().transpose()? else { break };
+        let images = batch.labels.len();
         row.lr = rates.at(meta.steps_done);
-        let outcome = classifier.step(set, indices, At { lr: row.lr, seed: plan.seed, step: meta.steps_done })?;
+        let outcome = classifier.step(&batch, At { lr: row.lr, seed: plan.seed, step: meta.steps_done })?;
         if !outcome.loss.is_finite() {
-            return Err(diverged(classifier, plan, splits, rates, dir, progress));
+            return Err(diverged(classifier, run, progress));
         }
         meta.steps_done += 1;
-        row.train_loss += outcome.loss * indices.len() as f64 / set.len() as f64;
-        progress.step(outcome.loss, Some(100.0 * outcome.wrong as f64 / indices.len() as f64), indices.len());
+        row.train_loss += outcome.loss * images as f64 / set.len() as f64;
+        progress.step(outcome.loss, outcome.wrong.map(|wrong| 100.0 * wrong as f64 / images as f64), images);
         if run::interrupted() {
             return Err(Stop::Interrupted);
         }
@@ -177,27 +236,29 @@ fn one_epoch(
     classifier.fetch()?;
     // A ReLU may hide them from the loss.
     if classifier.not_finite().is_some() {
-        return Err(diverged(classifier, plan, splits, rates, dir, progress));
+        return Err(diverged(classifier, run, progress));
     }
     Ok(row)
 }
 
 /// Goes through the epoch once more from its checkpoint, step by step, up to the one that made the loss or a parameter something that is not
 /// finite; says what in it did. Steps have the same bits each time.
-fn diverged(classifier: &mut Classifier, plan: &Plan, splits: &Splits, rates: &Rates, dir: &RunDir, progress: &mut Progress) -> Stop {
+fn diverged(classifier: &mut Classifier, run: &Run, progress: &mut Progress) -> Stop {
     progress.print("the loss or a parameter is not finite any more; looking for the step and the op that made it so (slowly)");
-    let found = retrace(classifier, plan, splits, rates, dir);
-    found.unwrap_or_else(|stop| stop)
+    retrace(classifier, run).unwrap_or_else(|stop| stop)
 }
 
-fn retrace(classifier: &mut Classifier, plan: &Plan, splits: &Splits, rates: &Rates, dir: &RunDir) -> Result<Stop, Stop> {
+fn retrace(classifier: &mut Classifier, run: &Run) -> Result<Stop, Stop> {
+    let Run { plan, feed, splits, rates, dir } = *run;
     let checkpoint = Checkpoint::load(&dir.checkpoint()).map_err(|e| Stop::Told(e.into()))?;
     let (set, meta) = (&splits.train, &checkpoint.meta);
     put(classifier, &checkpoint.tensors)?;
-    for (step, indices) in (meta.steps_done..).zip(epoch_order(plan.seed, meta.epochs_done as u32, set.len()).chunks(plan.batch)) {
+    let epoch = meta.epochs_done as u32;
+    for (step, indices) in (meta.steps_done..).zip(epoch_order(plan.seed, epoch, set.len()).chunks(plan.batch)) {
+        let batch = feed.batch_of(set, epoch, indices);
         let before = tensors(classifier);
         let at = At { lr: rates.at(step), seed: plan.seed, step };
-        let loss = classifier.step(set, indices, at)?.loss;
+        let loss = classifier.step(&batch, at)?.loss;
         classifier.fetch()?;
         if run::interrupted() {
             return Err(Stop::Interrupted);
@@ -211,7 +272,7 @@ fn retrace(classifier: &mut Classifier, plan: &Plan, splits: &Splits, rates: &Ra
         let what = format!("{what} after step {} of {} (epoch {})", step + 1, rates.steps, meta.epochs_done + 1);
         let hint =
             "the checkpoint from before this epoch is kept, and goes the same way again; train anew with a smaller --lr, or a --warmup";
-        return Ok(Stop::Told(match classifier.fault(set, indices, at)? {
+        return Ok(Stop::Told(match classifier.fault(&batch, at)? {
             Some(Fault { diagnostic, .. }) => {
                 let diagnostic = Diagnostic { message: format!("{what}: {}", diagnostic.message), ..diagnostic }.hint(hint);
                 Error::Text(Wrong { sources: plan.chosen.model.sources().clone(), diagnostics: vec![diagnostic] }).into()
@@ -225,7 +286,7 @@ fn retrace(classifier: &mut Classifier, plan: &Plan, splits: &Splits, rates: &Ra
     Ok(Stop::Told(Failure::wrong(format!("{what}; hint: the checkpoint from before this epoch is kept: try again with --resume"))))
 }
 
-/// On test and training images.
+/// On test and training images; NaN where no labels are learnt.
 fn both_errors(classifier: &mut Classifier, splits: &Splits) -> Result<[f64; 2], Error> {
     Ok([classifier.error(&splits.test, usize::MAX)?, classifier.error(&splits.train, TRAIN_ERROR_IMAGES)?])
 }
@@ -236,6 +297,13 @@ enum Stop {
     /// All is said.
     Told(Failure),
     Failed(Error),
+    Unfed(LoaderError),
+}
+
+impl From<LoaderError> for Stop {
+    fn from(error: LoaderError) -> Stop {
+        Stop::Unfed(error)
+    }
 }
 
 impl From<Error> for Stop {
@@ -257,6 +325,7 @@ impl Stop {
             }
             Stop::Failed(error) => error.into(),
             Stop::Told(failure) => failure,
+            Stop::Unfed(error) => Failure::wrong(error),
         }
     }
 }
@@ -325,6 +394,8 @@ struct Plan {
     settings: Settings,
     recipe: Recipe,
     batch: usize,
+    feed: FeedFlags,
+    loader_threads: usize,
     seed: u32,
     /// What a command must say to go on with the run, as no checkpoint says it: where a model of one's own and the data lie, and
     /// what runs it.
@@ -336,6 +407,7 @@ impl Plan {
     fn of(args: &Args, stored: Option<&Meta>) -> Result<Plan, Failure> {
         let mut model = args.model.clone();
         let mut step = args.step.clone();
+        let mut feed = args.feed.clone();
         let mut recipe = Recipe::default();
         let mut seed = args.seed.unwrap_or(0);
         if let Some(meta) = stored {
@@ -358,6 +430,7 @@ impl Plan {
             step.no_prune |= meta.flags.iter().any(|f| f == NO_PRUNE);
             step.noise_per_example |= meta.flags.iter().any(|f| f == NOISE_PER_EXAMPLE);
             step.simplify = step.simplify.or_spelled(&meta.flags);
+            feed = feed.or_spelled(&meta.flags);
             step.directions = step.directions.or_else(|| meta.flags.iter().find_map(|f| f.strip_prefix(DIRECTIONS)?.parse().ok()));
             step.update = step.update.or_spelled(&meta.flags, meta.momentum, meta.weight_decay);
             recipe = Recipe { epochs: meta.epochs_planned, lr: meta.lr, ..spelled_recipe(&meta.flags) };
@@ -383,7 +456,11 @@ impl Plan {
         if args.backend != CPU {
             again += &format!(" --backend {}", args.backend);
         }
-        Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, seed, again })
+        let loader_threads = match args.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, feed, loader_threads, seed, again })
     }
 
     fn classifier(&self, engine: Engine) -> Result<Classifier, Failure> {
@@ -392,7 +469,7 @@ impl Plan {
     }
 
     /// What the checkpoints of this run say of it, before its first step.
-    fn meta(&self, splits: &Splits) -> Result<Meta, Failure> {
+    fn meta(&self, splits: &Splits, views: usize) -> Result<Meta, Failure> {
         // The batch is a setting of its own: a model is the same at any.
         let bound = self.chosen.model.inline(&self.settings.sets, Some(1))?.program.to_text();
         let passes = &self.settings.passes;
@@ -408,6 +485,7 @@ impl Plan {
         }
         flags.extend(SimplifyFlags::spelled(&passes.simplify));
         flags.extend(spelled(&self.recipe));
+        flags.extend(self.feed.spelled(views));
         flags.sort_unstable();
         // Not sorted: of factors, the first that matches holds.
         flags.extend(UpdateFlags::spelled(&passes.update));

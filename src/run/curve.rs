@@ -73,8 +73,15 @@ fn draw(area: &Area, title: &str, subtitle: &str, rows: &[&Row]) -> Drawn<()> {
     let loss = Series::new("training", GREEN, rows, |row| row.train_loss, |x| number(x, 4));
 
     let epochs = epoch_axis(rows);
-    draw_panel(area, &ERRORS, &epochs, &[train, test])?;
-    draw_panel(area, &LOSS, &epochs, &[loss])?;
+    // A model that learns no labels has no errors: its loss has all the room.
+    let no_errors = !rows.is_empty() && rows.iter().all(|row| row.train_error.is_nan() && row.test_error.is_nan());
+    match no_errors {
+        true => draw_panel(area, &Panel { heights: (ERRORS.heights.0, LOSS.heights.1), ticks: 6, ..LOSS }, &epochs, &[loss])?,
+        false => {
+            draw_panel(area, &ERRORS, &epochs, &[train, test])?;
+            draw_panel(area, &LOSS, &epochs, &[loss])?;
+        }
+    }
     text(area, "Epoch", ((X.0 + X.1) / 2, LOSS.heights.1 + 46), 13, INK, Side::Center)
 }
 
@@ -273,6 +280,13 @@ mod tests {
         let gaps: Vec<Row> =
             rows(9).into_iter().map(|row| if row.epoch % 3 == 0 { Row { train_loss: f64::NAN, ..row } } else { row }).collect();
         curve(&gaps);
+    }
+
+    #[test]
+    fn without_errors_the_loss_has_all_the_room() {
+        let without: Vec<Row> = rows(5).into_iter().map(|row| Row { train_error: f64::NAN, test_error: f64::NAN, ..row }).collect();
+        let svg = curve(&without);
+        assert!(svg.contains("Loss (mean per image)") && !svg.contains("Error (%)") && !svg.contains("nothing to show"));
     }
 
     #[test]

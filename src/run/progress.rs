@@ -107,10 +107,12 @@ fn status(step: usize, steps: usize, loss: f64, error: Option<f64>, rate: f64) -
 /// Fits 80 columns, and differs from the closing line of `train`, for which scripts look.
 fn epoch_line(row: &Row, epochs: usize) -> String {
     let width = epochs.to_string().len();
-    format!(
-        "epoch {:width$}/{epochs}  loss {:.4}  error: train {:5.2} %, test {:5.2} %  {:.0} images/s",
-        row.epoch, row.train_loss, row.train_error, row.test_error, row.images_per_s
-    )
+    // Where labels are not learnt, there is no error.
+    let errors = match row.train_error.is_nan() && row.test_error.is_nan() {
+        true => String::new(),
+        false => format!("  error: train {:5.2} %, test {:5.2} %", row.train_error, row.test_error),
+    };
+    format!("epoch {:width$}/{epochs}  loss {:.4}{errors}  {:.0} images/s", row.epoch, row.train_loss, row.images_per_s)
 }
 
 #[cfg(test)]

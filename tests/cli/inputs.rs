@@ -75,7 +75,7 @@ fn bad_models() {
     refused(
         &["opt", "localmixer", "--set", "groups=3"],
         1,
-        &["models/localmixer.pf:13:22", "axis `D` = channels / groups", "channels = 512, groups = 3", "hint: "],
+        &["models/localmixer.pf:20:22", "axis `D` = channels / groups", "channels = 512, groups = 3", "hint: "],
     );
     refused(&["opt", &place.arg("")], 1, &["cannot read"]);
     fs::write(place.path("bytes.pf"), b"pf 1\n\xff\xfe").unwrap();

@@ -2,6 +2,7 @@
 //! a few hundred images.
 
 mod compile;
+mod contrastive;
 mod devices;
 mod experiment;
 mod explain;

@@ -336,7 +336,7 @@ fn a_checkpoint_of_another_run_is_refused() {
 
     // Another model altogether, though its name is the same.
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/localmixer.pf")).expect("it is in the repository");
-    let other = text.replacen("norm[C](mean[P](x))", "mean[P](x)", 1);
+    let other = text.replacen("features = normed[C, C](mean[P](x));", "features = mean[P](x);", 1);
     assert_ne!(text, other);
     fs::write(place.path("localmixer.pf"), other).expect("there is room");
     refused(&strs(&resume(&[&place.arg("localmixer.pf")])), 1, &[both, "the model's text (by its hash)"]);

@@ -1,0 +1,127 @@
+//! Flags that say what is done to training images before a step sees them. Read [`FeedFlags::views`].
+
+use pushforward_models::data::augment::Chances;
+
+use super::failure::Failure;
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct FeedFlags {
+    /// What is done to training images: `none`; `flip`, left and right; `byol`, crops, flips, colours, grey, blur, solarisation [default:
+    /// none, and byol for a model that learns from views]
+    #[arg(long, value_name = "none|flip|byol", value_parser = augment)]
+    augment: Option<Augment>,
+    /// The least part of an image's area that a crop of `byol` keeps [default: 0.5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = area)]
+    crop_area: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Augment {
+    None,
+    Flip,
+    Byol,
+}
+
+/// The paper's for CIFAR-10.
+const CROP_AREA: f64 = 0.5;
+
+/// As they stand in a checkpoint's flags.
+const AUGMENT: &str = "--augment=";
+const AREA: &str = "--crop-area=";
+
+impl Augment {
+    const ALL: [Augment; 3] = [Augment::None, Augment::Flip, Augment::Byol];
+
+    fn name(self) -> &'static str {
+        match self {
+            Augment::None => "none",
+            Augment::Flip => "flip",
+            Augment::Byol => "byol",
+        }
+    }
+
+    /// Where nothing is said.
+    fn usual(views: usize) -> Augment {
+        if views > 1 { Augment::Byol } else { Augment::None }
+    }
+}
+
+impl FeedFlags {
+    /// What is done to each of so many views of an image.
+    pub fn views(&self, views: usize) -> Result<Vec<Chances>, Failure> {
+        let augment = self.augment.unwrap_or(Augment::usual(views));
+        if self.crop_area.is_some() && augment != Augment::Byol {
+            return Err(Failure::usage("--crop-area says how `--augment byol` crops, and nothing else crops; hint: leave it out"));
+        }
+        let area = self.crop_area.unwrap_or(CROP_AREA);
+        let chances = |view| match augment {
+            Augment::None => Chances::NONE,
+            Augment::Flip => Chances { flip: 0.5, ..Chances::NONE },
+            Augment::Byol => Chances::byol(view, area),
+        };
+        Ok((0..views).map(chances).collect())
+    }
+
+    /// What is not as usual, as the flags that say it.
+    pub fn spelled(&self, views: usize) -> Vec<String> {
+        let augment = self.augment.filter(|&a| a != Augment::usual(views)).map(|a| format!("{AUGMENT}{}", a.name()));
+        let area = self.crop_area.filter(|&a| a != CROP_AREA).map(|a| format!("{AREA}{a}"));
+        augment.into_iter().chain(area).collect()
+    }
+
+    /// Where these flags say nothing, what [`FeedFlags::spelled`] wrote.
+    pub fn or_spelled(self, flags: &[String]) -> FeedFlags {
+        let stored = |name: &str| flags.iter().find_map(|f| f.strip_prefix(name));
+        FeedFlags {
+            augment: self.augment.or_else(|| augment(stored(AUGMENT)?).ok()),
+            crop_area: self.crop_area.or_else(|| area(stored(AREA)?).ok()),
+        }
+    }
+}
+
+fn augment(text: &str) -> Result<Augment, String> {
+    let found = Augment::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("nothing is called `{text}` that could be done to images: there are none, flip, byol"))
+}
+
+fn area(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(x),
+        _ => Err("expected a part of an image: a number above 0 and at most 1, such as 0.5".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!((augment("BYOL"), area("0.08"), area("1")), (Ok(Augment::Byol), Ok(0.08), Ok(1.0)));
+        assert!(augment("crop").unwrap_err().contains("none, flip, byol"));
+        for text in ["0", "-0.5", "1.01", "nan", "half"] {
+            assert!(area(text).unwrap_err().contains("above 0 and at most 1"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_usual_is_not_spelled() {
+        let flags = |augment, crop_area| FeedFlags { augment, crop_area };
+        assert!(flags(None, None).spelled(2).is_empty() && flags(Some(Augment::Byol), Some(0.5)).spelled(2).is_empty());
+        let odd = flags(Some(Augment::Byol), Some(0.3));
+        assert_eq!(odd.spelled(1), ["--augment=byol", "--crop-area=0.3"]);
+        let back = flags(None, None).or_spelled(&odd.spelled(1));
+        assert_eq!((back.augment, back.crop_area), (odd.augment, odd.crop_area));
+        assert_eq!(back.or_spelled(&["--augment=flip".into()]).augment, Some(Augment::Byol));
+    }
+
+    #[test]
+    fn nothing_crops_but_byol() {
+        assert!(FeedFlags { augment: Some(Augment::Flip), crop_area: Some(0.5) }.views(1).is_err());
+        assert!(FeedFlags { augment: None, crop_area: Some(0.5) }.views(1).is_err());
+        assert_eq!(
+            FeedFlags { augment: None, crop_area: Some(0.3) }.views(2).ok(),
+            Some(vec![Chances::byol(0, 0.3), Chances::byol(1, 0.3)])
+        );
+    }
+}

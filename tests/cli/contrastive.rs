@@ -1,0 +1,84 @@
+//! `train` on a model that learns from views: its loss falls, what it learns is worth something to a linear probe, and bits depend on neither
+//! threads nor interruptions. And what is done to images on the way.
+
+use std::fs;
+
+use crate::train::{errors, small, strs};
+use crate::{Place, refused, run, succeeds};
+
+const CONTRASTIVE: [&str; 4] = ["--set", "task=contrastive", "--set", "channels=64"];
+
+fn contrastive(place: &Place, output: &str, more: &[&str]) -> Vec<String> {
+    small(place, output, &[&CONTRASTIVE, more].concat())
+}
+
+/// Epoch, loss and error columns of the metrics.
+fn losses(place: &Place, output: &str) -> Vec<(usize, f64)> {
+    let text = fs::read_to_string(place.path(output).join("metrics.csv")).expect("the run left metrics");
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split(',').collect();
+        assert_eq!(cells[4..6], ["NaN", "NaN"], "there are no errors before the probe: {line}");
+        (cells[0].parse().expect(line), cells[3].parse().expect(line))
+    };
+    text.lines().skip(1).map(row).collect()
+}
+
+fn checkpoint(place: &Place, output: &str) -> Vec<u8> {
+    fs::read(place.path(output).join("checkpoint.safetensors")).expect("the run left a checkpoint")
+}
+
+#[test]
+fn the_loss_falls_and_the_probe_gains() {
+    let place = Place::with_images(1000, 500);
+    let ran = run(&strs(&contrastive(&place, "run", &["--epochs", "10", "--lr", "0.1"])));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    for part in ["untrained: loss ", "epoch 10/10  loss ", "steps waited ", "linear probe: 64 features, standardised; 100 epochs"] {
+        assert!(ran.err.contains(part), "`{part}` is not in: {}", ran.err);
+    }
+    let losses = losses(&place, "run");
+    assert_eq!(losses.iter().map(|l| l.0).collect::<Vec<_>>(), (0..=10).collect::<Vec<_>>());
+    let (untrained, last) = (losses[0].1, losses[10].1);
+    assert!(last < 0.95 * untrained, "the loss falls: {losses:?}");
+    let curve = fs::read_to_string(place.path("run").join("curve.svg")).expect("text");
+    assert!(curve.contains("Loss (mean per image)") && !curve.contains("Error (%)"));
+
+    let untrained = errors(&succeeds(&strs(&contrastive(&place, "untrained", &["--epochs", "0"])))).0;
+    let trained = errors(&ran.out).0;
+    assert!(trained < untrained - 3.0, "{trained} % after training, {untrained} % before");
+}
+
+#[test]
+fn bits_depend_on_neither_threads_nor_interruptions() {
+    let place = Place::with_images(150, 50);
+    let out = succeeds(&strs(&contrastive(&place, "one", &["--epochs", "2", "--threads", "1", "--crop-area", "0.3"])));
+    succeeds(&strs(&contrastive(&place, "two", &["--epochs", "2", "--threads", "2", "--crop-area", "0.3"])));
+    assert!(checkpoint(&place, "one") == checkpoint(&place, "two"), "one thread and two leave different bits");
+
+    // The flags of the run are in its checkpoint.
+    let again = place.arg("one");
+    let data = place.arg("data");
+    let looked = succeeds(&["train", "--resume", "--epochs", "0", "--data", &data, "-o", &again]);
+    assert_eq!(looked, out);
+    let other = ["train", "--resume", "--crop-area", "0.4", "--data", &data, "-o", &again];
+    refused(&other, 1, &["belongs to another run", "--crop-area=0.3"]);
+}
+
+#[test]
+fn classifiers_see_augmented_images_if_asked() {
+    let place = Place::with_images(150, 50);
+    for (output, more) in [("plain", &[][..]), ("flip", &["--augment", "flip"]), ("byol", &["--augment", "byol"])] {
+        errors(&succeeds(&strs(&small(&place, output, &[&["--epochs", "1"], more].concat()))));
+    }
+    let bits = ["plain", "flip", "byol"].map(|output| checkpoint(&place, output));
+    assert!(bits[0] != bits[1] && bits[1] != bits[2] && bits[0] != bits[2]);
+}
+
+#[test]
+fn what_cannot_be_done_to_images_is_refused() {
+    let place = Place::with_images(150, 10);
+    let check = |more: &[&str], parts: &[&str]| refused(&strs(&small(&place, "run", more)), 2, parts);
+    check(&["--augment", "crop"], &["nothing is called `crop`", "none, flip, byol"]);
+    check(&["--crop-area", "0"], &["above 0 and at most 1"]);
+    check(&["--crop-area", "0.5"], &["--crop-area says how `--augment byol` crops", "hint: leave it out"]);
+    check(&["--augment", "flip", "--crop-area", "0.5"], &["nothing else crops"]);
+}
