@@ -19,7 +19,7 @@
 //! | `rename[A -> B, B -> A](x)`, `rename[->](x)` | renaming, all at once; renaming nothing |
 //! | `window[H = 2 * A + B - 1](x)` | reading along H at that index |
 //! | `block0.fc: activity(x)` | the activity of layer `block0.fc` |
-//! | `stream3: normal[along K, N, P](seed, step)` | noise of stream 3, elements numbered along N, P, directions along K; its dtype is that of the statement's type |
+//! | `stream3: normal[along K, N, P](seed, step)` | noise of stream 3, elements numbered along N, P, directions along K; its dtype is that of the statement's type; a third operand says how many entries of N stand before its first |
 //! | `local l: x along P, G { loss } copies y;` | a mark on x, with its loss and, once replicated, that loss |
 //! | `warn "the loss is not normalised";` | a warning to whoever compiles this; the text is one line without `"` |
 

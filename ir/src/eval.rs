@@ -137,7 +137,7 @@ pub fn evaluate(program: &Program, inputs: &Inputs, v: Value, x: &[Rc<Tensor>]) 
         Op::Const(number) => cx.tensor(Vec::new(), vec![number.value()]),
         Op::Iota(axis) => cx.tensor(vec![*axis], (0..program.axes.size(*axis)).map(|i| i as f64).collect()),
         Op::Delta((a, b)) => Tensor::from_fn(cx.axes, DType::Bool, &[*a, *b], |i| bit(i[0] == i[1])),
-        Op::Normal(noise) => normal(&cx, noise, word(&x[0]), word(&x[1])),
+        Op::Normal(noise) => normal(&cx, noise, word(&x[0]), word(&x[1]), x.get(2).map_or(0, |row| word(row))),
         Op::Seed(_) => return Err(EvalError::Seed { value: v }),
 
         Op::Add if integer => cx.map2(x, |x, y| wrap(x).wrapping_add(wrap(y)) as f64),
@@ -219,17 +219,20 @@ fn border(program: &Program, inputs: &Inputs, port: &Port) -> Result<Tensor, Eva
     Ok(rounded)
 }
 
-/// Element numbers are row-major over the order without the direction's axis; the index along that one selects the sequence.
-fn normal(cx: &Cx, noise: &Noise, seed: u32, step: u32) -> Tensor {
+/// Element numbers are row-major over the order without the direction's axis; the index along that one selects the sequence. The first
+/// element is the first of entry `row` of the axis that is numbered first.
+fn normal(cx: &Cx, noise: &Noise, seed: u32, step: u32, row: u32) -> Tensor {
     let shape: Vec<usize> = noise.order.iter().map(|&a| cx.axes.size(a)).collect();
     let at = noise.order.iter().position(|&a| Some(a) == noise.direction);
     // A tensor over [outer.., direction, inner..]; without directions, there is one.
     let directions = at.map_or(1, |i| shape[i]);
     let inner: usize = at.map_or(1, |i| shape[i + 1..].iter().product());
     let outer: usize = at.map_or(shape.iter().product(), |i| shape[..i].iter().product());
+    let per_row: usize = noise.order.iter().filter(|&&a| Some(a) != noise.direction).skip(1).map(|&a| cx.axes.size(a)).product();
+    let first = u64::from(row) * per_row as u64;
     let mut data = vec![0.0; outer * directions * inner];
     for direction in 0..directions {
-        let numbers = one_direction(noise, seed, step, direction as u32, outer * inner);
+        let numbers = one_direction(noise, seed, step, direction as u32, first, outer * inner);
         for (e, number) in numbers.into_iter().enumerate() {
             data[(e / inner * directions + direction) * inner + e % inner] = number;
         }
@@ -237,16 +240,16 @@ fn normal(cx: &Cx, noise: &Noise, seed: u32, step: u32) -> Tensor {
     cx.tensor(noise.order.clone(), data)
 }
 
-fn one_direction(noise: &Noise, seed: u32, step: u32, direction: u32, count: usize) -> Vec<f64> {
+fn one_direction(noise: &Noise, seed: u32, step: u32, direction: u32, first: u64, count: usize) -> Vec<f64> {
     match noise.dtype {
         DType::F32 => {
             let mut out = vec![0.0f32; count];
-            philox::fill_normals(seed, Domain::Noise, noise.stream, direction, step, 0, &mut out);
+            philox::fill_normals(seed, Domain::Noise, noise.stream, direction, step, first, &mut out);
             out.into_iter().map(f64::from).collect()
         }
         DType::F64 | DType::I32 | DType::Bool => {
             let mut out = vec![0.0; count];
-            philox::fill_normals_f64(seed, Domain::Noise, noise.stream, direction, step, 0, &mut out);
+            philox::fill_normals_f64(seed, Domain::Noise, noise.stream, direction, step, first, &mut out);
             out
         }
     }

@@ -31,11 +31,13 @@ pub fn infer(program: &Program, op: &Op, args: &[Type]) -> Result<Type, TypeErro
     let fits = match info.arity {
         Arity::Exactly(n) => args.len() == n,
         Arity::AtLeast(n) => args.len() >= n,
+        Arity::Between(least, most) => (least..=most).contains(&args.len()),
     };
     if !fits {
         let wants = match info.arity {
             Arity::Exactly(n) => n.to_string(),
             Arity::AtLeast(n) => format!("at least {n}"),
+            Arity::Between(least, most) => format!("{least} to {most}"),
         };
         return Err(TypeError::Arity { op: info.name, wants, got: args.len() });
     }
@@ -109,9 +111,9 @@ fn leaf(cx: &Cx, op: &Op, args: &[Type]) -> Result<Type, TypeError> {
             Ok(Type::new(DType::Bool, AxisSet::of([*a, *b])))
         }
         Op::Normal(noise) => {
-            cx.wants(args, "an i32 scalar (seed, step)", |d| d == DType::I32)?;
+            cx.wants(args, "an i32 scalar (seed, step, row)", |d| d == DType::I32)?;
             if let Some(t) = args.iter().find(|t| !t.axes.is_empty()) {
-                return Err(TypeError::DType { op: cx.op, wants: "an i32 scalar (seed, step)", got: cx.show(*t) });
+                return Err(TypeError::DType { op: cx.op, wants: "an i32 scalar (seed, step, row)", got: cx.show(*t) });
             }
             let axes = AxisSet::of(noise.order.iter().copied());
             if axes.len() != noise.order.len() {

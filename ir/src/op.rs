@@ -40,6 +40,7 @@ pub enum Class {
 pub enum Arity {
     Exactly(usize),
     AtLeast(usize),
+    Between(usize, usize),
 }
 
 /// One row of the table.
@@ -53,6 +54,9 @@ pub struct Info {
 macro_rules! arity {
     (..) => {
         Arity::AtLeast(1)
+    };
+    ([$least:literal, $most:literal]) => {
+        Arity::Between($least, $most)
     };
     ($n:literal) => {
         Arity::Exactly($n)
@@ -105,8 +109,9 @@ ops! {
     Iota(AxisId) = "iota", 0, Leaf;
     /// True where the indices along two axes of one size are equal.
     Delta((AxisId, AxisId)) = "delta", 0, Leaf;
-    /// Independent standard normal numbers, a function of (seed, step) and the stream and element numbers.
-    Normal(Box<Noise>) = "normal", 2, Leaf;
+    /// Independent standard normal numbers, a function of (seed, step) and the stream and element numbers. With a third operand they are a part
+    /// of a larger tensor of such: it says how many entries of the axis that is numbered first stand before the part's.
+    Normal(Box<Noise>) = "normal", [2, 3], Leaf;
     /// A tangent that `transpose` differentiates with respect to; index, type. It never outlives that pass.
     Seed(Box<(u32, crate::types::Type)>) = "seed", 0, Leaf;
 

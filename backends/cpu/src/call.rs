@@ -252,9 +252,11 @@ real!(f64);
 
 /// Standard normal numbers for a range of the buffer's slowest axis, in every direction.
 fn noise(normals: &Normals, args: &[*mut u8], stream: u32, from: usize, to: usize) {
-    // SAFETY: the module's invariants: seed and step are i32 scalars.
-    let [seed, step] = [args[1], args[2]].map(|arg| unsafe { arg.cast::<u32>().read() });
+    // SAFETY: the module's invariants: seed, step and row are i32 scalars.
+    let word = |arg: *mut u8| unsafe { arg.cast::<u32>().read() };
+    let (seed, step, row) = (word(args[1]), word(args[2]), args.get(3).map_or(0, |&row| word(row)));
     let (first, count) = (from * normals.per, (to - from) * normals.per);
+    let element = u64::from(row) * normals.per as u64 + first as u64;
     for direction in 0..normals.directions {
         let start = direction * normals.steps * normals.per + first;
         let number = direction as u32;
@@ -263,11 +265,11 @@ fn noise(normals: &Normals, args: &[*mut u8], stream: u32, from: usize, to: usiz
             match normals.dtype {
                 ElementType::F64 => {
                     let out = std::slice::from_raw_parts_mut(args[0].cast::<f64>().add(start), count);
-                    philox::fill_normals_f64(seed, Domain::Noise, stream, number, step, first as u64, out);
+                    philox::fill_normals_f64(seed, Domain::Noise, stream, number, step, element, out);
                 }
                 ElementType::F32 | ElementType::I32 | ElementType::Bool => {
                     let out = std::slice::from_raw_parts_mut(args[0].cast::<f32>().add(start), count);
-                    fill(seed, stream, number, step, first as u64, out);
+                    fill(seed, stream, number, step, element, out);
                 }
             }
         }

@@ -137,6 +137,11 @@ impl Dialect for Cuda {
         Spelled::call("int", &[index])
     }
 
+    fn position(&self, integer: &Spelled) -> Spelled {
+        // The name of a wide index is of several words.
+        if self.wide { Spelled::call("(unsigned long long)", &[integer]) } else { Spelled::call("unsigned", &[integer]) }
+    }
+
     fn fma(&self, dtype: ElementType, x: &Spelled, y: &Spelled, z: &Spelled) -> Spelling {
         let function = match dtype {
             ElementType::F32 => "fmaf",

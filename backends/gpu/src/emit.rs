@@ -130,6 +130,7 @@ pub(crate) trait Dialect {
     fn max(&mut self, dtype: ElementType, x: &Spelled, y: &Spelled) -> Spelling;
     fn choose(&self, condition: &Spelled, x: &Spelled, y: &Spelled) -> Spelled;
     fn integer(&self, index: &Spelled) -> Spelled;
+    fn position(&self, integer: &Spelled) -> Spelled;
     fn fma(&self, dtype: ElementType, x: &Spelled, y: &Spelled, z: &Spelled) -> Spelling;
     fn tf32(&self, x: &Spelled) -> Spelling;
     /// A primitive on operands of `dtype`. Conditions that are compared do not come here.
@@ -327,6 +328,10 @@ impl<'a, D: Dialect> Walk<'a, D> {
             Expr::Integer(x) => {
                 let x = self.expr(x)?;
                 self.dialect.integer(&x)
+            }
+            Expr::Position(x) => {
+                let x = self.expr(x)?;
+                self.dialect.position(&x)
             }
             Expr::Prim(prim, dtype, to, args) => {
                 let args = self.operands(&args.iter().collect::<Vec<_>>())?;

@@ -163,6 +163,10 @@ impl Dialect for Wgsl {
         Spelled::call("i32", &[index])
     }
 
+    fn position(&self, integer: &Spelled) -> Spelled {
+        Spelled::call("u32", &[integer])
+    }
+
     fn fma(&self, dtype: ElementType, x: &Spelled, y: &Spelled, z: &Spelled) -> Spelling {
         match dtype {
             ElementType::F32 => Ok(Spelled::call("fma", &[x, y, z])),

@@ -250,6 +250,9 @@ pub struct Draw {
     /// Registers, i32.
     pub seed: Reg,
     pub step: Reg,
+    /// Where it is a part of more: the number of its first row, and elements in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<(Reg, usize)>,
     pub direction: Vec<usize>,
     pub element: Vec<usize>,
 }

@@ -86,7 +86,8 @@ pub fn kernel(k: &Kernel) -> String {
         Body::Loops(loops) => nest(&mut out, loops),
         Body::Gemm(gemm) => product(&mut out, gemm),
         Body::Normals(n) => {
-            line(&mut out, 1, format_args!("a0[direction {}, {} * {}] = normal(seed a1, step a2)", n.directions, n.steps, n.per));
+            let row = if k.args.len() > 3 { ", from row a3" } else { "" };
+            line(&mut out, 1, format_args!("a0[direction {}, {} * {}] = normal(seed a1, step a2{row})", n.directions, n.steps, n.per));
         }
     }
     out

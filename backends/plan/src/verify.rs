@@ -314,8 +314,9 @@ fn product(kernel: &Kernel, g: &Gemm) -> Result<(), String> {
 
 fn noise(kernel: &Kernel, n: &Normals) -> Result<(), String> {
     let dtypes: Vec<ElementType> = kernel.args.iter().map(|a| a.dtype).collect();
-    ensure(dtypes == [n.dtype, ElementType::I32, ElementType::I32] && is_float(n.dtype), || {
-        format!("noise in {} takes a buffer, seed and step, got {dtypes:?}", name(n.dtype))
+    let words = dtypes.get(1..).is_some_and(|words| matches!(words.len(), 2 | 3) && words.iter().all(|&t| t == ElementType::I32));
+    ensure(dtypes.first() == Some(&n.dtype) && words && is_float(n.dtype), || {
+        format!("noise in {} takes a buffer, seed and step, or a row too, got {dtypes:?}", name(n.dtype))
     })?;
     ensure(is_written(&kernel.args[0]) && !kernel.args[1..].iter().any(is_written), || "only the buffer is written".into())
 }

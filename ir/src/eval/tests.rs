@@ -205,13 +205,15 @@ fn seed_has_no_value() {
 
 #[test]
 fn normal_numbers_elements_without_the_direction() {
-    // Order [B, direction Q, A]: element = 2 * b + a, whatever the direction.
-    for dtype in [DType::F32, DType::F64] {
+    // Order [B, direction Q, A]: element = 2 * (row + b) + a, whatever the direction.
+    for (dtype, row) in [(DType::F32, 0), (DType::F64, 0), (DType::F32, 7), (DType::F64, 7)] {
         let noise = Noise { stream: 5, order: vec![B, Q, A], direction: Some(Q), dtype };
-        let (program, inputs, y) = program_of(&Op::Normal(Box::new(noise)), &[i32s(&[], [-1]), i32s(&[], [3])]);
+        let rows = (row > 0).then(|| i32s(&[], [row]));
+        let args: Vec<_> = [i32s(&[], [-1]), i32s(&[], [3])].into_iter().chain(rows).collect();
+        let (program, inputs, y) = program_of(&Op::Normal(Box::new(noise)), &args);
         let got = &run_values(&program, &inputs, &[y]).unwrap()[0];
         let wants = Tensor::from_fn(&program.axes, dtype, &[B, Q, A], |i| {
-            let element = (2 * i[0] + i[2]) as u64;
+            let element = (2 * (row as usize + i[0]) + i[2]) as u64;
             let [a, b, c, d] = philox::normals4(u32::MAX, Domain::Noise, 5, i[1] as u32, 3, element / 4);
             let (a, b) = if element % 4 < 2 { (a, b) } else { (c, d) };
             let first = element.is_multiple_of(2);

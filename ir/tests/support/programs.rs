@@ -39,6 +39,7 @@ pub fn program(c: &mut Choices) -> Program {
         let count = match op.info().arity {
             pushforward_ir::op::Arity::Exactly(n) => n,
             pushforward_ir::op::Arity::AtLeast(n) => n + c.below(3),
+            pushforward_ir::op::Arity::Between(least, most) => least + c.below(most - least + 1),
         };
         let values: Vec<Value> = b.program().values().collect();
         let args: Vec<Value> = (0..count).map(|_| if matches!(op, Op::Normal(_)) { seed } else { c.of(&values) }).collect();

@@ -221,6 +221,8 @@ pub enum Expr {
     Both(Box<Expr>, Box<Expr>),
     /// An index as i32.
     Integer(Box<Expr>),
+    /// An i32 that is not negative as an index.
+    Position(Box<Expr>),
     /// A scalar primitive; the dtype of its operands (the last one's for a select), the dtype that it gives, the operands.
     Prim(Prim, ElementType, ElementType, Vec<Expr>),
     /// `x * y + z`, rounded once where the target can.

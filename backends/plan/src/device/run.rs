@@ -365,7 +365,7 @@ impl<'a> Block<'a> {
                 })
             }
             Expr::Both(x, y) => f64::from(self.expr(x, t)? != 0.0 && self.expr(y, t)? != 0.0),
-            Expr::Integer(x) => self.expr(x, t)?,
+            Expr::Integer(x) | Expr::Position(x) => self.expr(x, t)?,
             Expr::Prim(prim, from, to, args) => {
                 let args = args.iter().map(|x| self.expr(x, t)).collect::<Result<Vec<_>, _>>()?;
                 scalar(*prim, *from, *to, &args)

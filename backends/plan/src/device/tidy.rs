@@ -50,7 +50,9 @@ fn reads(expr: &Expr, read: &mut BTreeSet<Var>) {
             read.insert(*v);
         }
         Expr::Int(_) | Expr::Number(..) | Expr::Scalar(_) | Expr::Thread | Expr::Block => {}
-        Expr::Element(_, x) | Expr::Shared(_, x) | Expr::Load(_, x) | Expr::Integer(x) | Expr::Tf32(x) => reads(x, read),
+        Expr::Element(_, x) | Expr::Shared(_, x) | Expr::Load(_, x) | Expr::Integer(x) | Expr::Position(x) | Expr::Tf32(x) => {
+            reads(x, read)
+        }
         Expr::Index(_, x, y) | Expr::Compare(_, x, y) | Expr::Both(x, y) | Expr::Max(_, x, y) => {
             [x, y].into_iter().for_each(|x| reads(x, read))
         }

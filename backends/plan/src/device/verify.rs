@@ -171,7 +171,7 @@ impl Kernel<'_> {
                 self.expr(y);
             }
             Expr::Fma(_, x, y, z) => [x, y, z].into_iter().for_each(|e| self.expr(e)),
-            Expr::Integer(x) | Expr::Tf32(x) => self.expr(x),
+            Expr::Integer(x) | Expr::Position(x) | Expr::Tf32(x) => self.expr(x),
             Expr::Prim(_, _, _, args) => args.iter().for_each(|e| self.expr(e)),
             Expr::Normal(normal) => {
                 let Normal { seed, step, stream, direction, element, .. } = &**normal;

@@ -101,7 +101,12 @@ impl Writer {
                     }
                 };
                 let (seed, step) = (regs[&draw.seed].1.clone(), regs[&draw.step].1.clone());
-                let (direction, element) = (place(&draw.direction, index), place(&draw.element, index));
+                let (direction, mut element) = (place(&draw.direction, index), place(&draw.element, index));
+                if let Some((row, per_row)) = draw.row {
+                    let row = Expr::Position(Box::new(regs[&row].1.clone()));
+                    let before = Expr::Index(IndexOp::Mul, Box::new(row), Box::new(Expr::Int(per_row as u64)));
+                    element = Expr::Index(IndexOp::Add, Box::new(before), Box::new(element));
+                }
                 Expr::Normal(Box::new(Normal { dtype, domain: Domain::Noise.key(), seed, step, stream, direction, element }))
             }
             InstKind::Prim(prim, args) => prim_expr(*prim, dtype, args, regs),

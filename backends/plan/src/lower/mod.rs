@@ -228,7 +228,6 @@ fn noise(program: &Program, cluster: &Cluster, layouts: &Layouts) -> (Lowered, u
     let v = cluster.roots[0];
     let Op::Normal(noise) = program.op(v) else { unreachable!("clusters of this kind hold noise") };
     let located = |v: Value| layouts.locate(v).expect("noise, seed and step are in memory").buffer;
-    let [seed, step] = program.args(v)[..] else { unreachable!("typed: seed and step") };
     let size = |a: AxisId| program.axes.size(a);
     let elements: Vec<AxisId> = noise.order.iter().copied().filter(|&a| Some(a) != noise.direction).collect();
     let (steps, rest) = match elements.split_first() {
@@ -239,8 +238,10 @@ fn noise(program: &Program, cluster: &Cluster, layouts: &Layouts) -> (Lowered, u
     let body =
         Body::Normals(Normals { dtype, steps, per: rest.iter().map(|&a| size(a)).product(), directions: noise.direction.map_or(1, size) });
     let scalar = Arg { dtype: ElementType::I32, access: Access::Read };
-    let args = vec![Arg { dtype, access: Access::Write }, scalar.clone(), scalar];
-    let buffers = vec![located(v), located(seed), located(step)];
+    // Seed and step, and the row if it is a part of more.
+    let words = program.args(v);
+    let args = [Arg { dtype, access: Access::Write }].into_iter().chain(words.iter().map(|_| scalar.clone())).collect();
+    let buffers = [v].iter().chain(words).map(|&v| located(v)).collect();
     let by_example = program.batch.is_some() && elements.first() == program.batch.as_ref();
     (Lowered { body, args, buffers, by_example }, noise.stream)
 }

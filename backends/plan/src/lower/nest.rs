@@ -315,7 +315,9 @@ impl<'a> Nest<'a> {
         let loops = || self.outer.iter().chain(&self.row);
         let element = loops().map(|a| strides.get(a).copied().unwrap_or(0)).collect();
         let direction = loops().map(|&a| (Some(a) == noise.direction) as usize).collect();
-        Draw { stream: noise.stream, seed: args[0], step: args[1], direction, element }
+        let slowest = noise.order.iter().find(|&&a| Some(a) != noise.direction);
+        let per_row = slowest.map_or(1, |a| strides[a]);
+        Draw { stream: noise.stream, seed: args[0], step: args[1], row: args.get(2).map(|&row| (row, per_row)), direction, element }
     }
 
     fn inst(&mut self, dtype: DType, kind: InstKind, insts: &mut Vec<Inst>) -> Reg {
