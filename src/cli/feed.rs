@@ -1,8 +1,9 @@
-//! Flags that say what is done to training images before a step sees them. Read [`FeedFlags::views`].
+//! Flags that say which images are trained on, and what is done to them before a step sees them. Read [`FeedFlags::views`].
 
 use pushforward_models::data::augment::Chances;
+use pushforward_models::data::{self, Broken, Source, Splits};
 
-use super::failure::Failure;
+use super::failure::{Failure, note};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct FeedFlags {
@@ -13,6 +14,9 @@ pub struct FeedFlags {
     /// The least part of an image's area that a crop of `byol` keeps [default: 0.5]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = area)]
     crop_area: Option<f64>,
+    /// What becomes of image files that are broken: `stop`, they are named and nothing is trained; `skip`, they are named and left out
+    #[arg(long, value_name = "stop|skip", default_value = "stop", value_parser = broken)]
+    broken: Broken,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +51,27 @@ impl Augment {
 }
 
 impl FeedFlags {
+    /// The data set; images that were left out are named on standard error.
+    pub fn load(&self, source: &Source) -> Result<Splits, Failure> {
+        let splits = data::load_with(source, self.broken)?;
+        for file in &splits.skipped {
+            note(format_args!("left out: {file}"));
+        }
+        if !splits.skipped.is_empty() {
+            let (left_out, used) = (splits.skipped.len(), splits.train.len() + splits.test.len());
+            note(format_args!("{left_out} of {} image files are broken and left out", left_out + used));
+        }
+        Ok(splits)
+    }
+
+    /// What a command must say to go on with a run, as no checkpoint says it.
+    pub fn again(&self) -> &'static str {
+        match self.broken {
+            Broken::Stop => "",
+            Broken::Skip => " --broken skip",
+        }
+    }
+
     /// What is done to each of so many views of an image.
     pub fn views(&self, views: usize) -> Result<Vec<Chances>, Failure> {
         let augment = self.augment.unwrap_or(Augment::usual(views));
@@ -75,6 +100,7 @@ impl FeedFlags {
         FeedFlags {
             augment: self.augment.or_else(|| augment(stored(AUGMENT)?).ok()),
             crop_area: self.crop_area.or_else(|| area(stored(AREA)?).ok()),
+            broken: self.broken,
         }
     }
 }
@@ -82,6 +108,14 @@ impl FeedFlags {
 fn augment(text: &str) -> Result<Augment, String> {
     let found = Augment::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(text));
     found.ok_or_else(|| format!("nothing is called `{text}` that could be done to images: there are none, flip, byol"))
+}
+
+fn broken(text: &str) -> Result<Broken, String> {
+    match text.to_lowercase().as_str() {
+        "stop" => Ok(Broken::Stop),
+        "skip" => Ok(Broken::Skip),
+        _ => Err("expected `stop` or `skip`".into()),
+    }
 }
 
 fn area(text: &str) -> Result<f64, String> {
@@ -106,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_usual_is_not_spelled() {
-        let flags = |augment, crop_area| FeedFlags { augment, crop_area };
+        let flags = |augment, crop_area| FeedFlags { augment, crop_area, broken: Broken::Stop };
         assert!(flags(None, None).spelled(2).is_empty() && flags(Some(Augment::Byol), Some(0.5)).spelled(2).is_empty());
         let odd = flags(Some(Augment::Byol), Some(0.3));
         assert_eq!(odd.spelled(1), ["--augment=byol", "--crop-area=0.3"]);
@@ -117,11 +151,9 @@ mod tests {
 
     #[test]
     fn nothing_crops_but_byol() {
-        assert!(FeedFlags { augment: Some(Augment::Flip), crop_area: Some(0.5) }.views(1).is_err());
-        assert!(FeedFlags { augment: None, crop_area: Some(0.5) }.views(1).is_err());
-        assert_eq!(
-            FeedFlags { augment: None, crop_area: Some(0.3) }.views(2).ok(),
-            Some(vec![Chances::byol(0, 0.3), Chances::byol(1, 0.3)])
-        );
+        let flags = |augment, crop_area| FeedFlags { augment, crop_area, broken: Broken::Stop };
+        assert!(flags(Some(Augment::Flip), Some(0.5)).views(1).is_err());
+        assert!(flags(None, Some(0.5)).views(1).is_err());
+        assert_eq!(flags(None, Some(0.3)).views(2).ok(), Some(vec![Chances::byol(0, 0.3), Chances::byol(1, 0.3)]));
     }
 }

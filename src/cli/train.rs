@@ -10,7 +10,7 @@ use pushforward::{Algorithm, Engine, Error, Fault, Model, Settings, Wrong};
 use pushforward_gpu::driver::DeviceError;
 use pushforward_ir::Diagnostic;
 use pushforward_models::data::loader::{Feed, Loader, LoaderError};
-use pushforward_models::data::{self, Source, Splits, epoch_order};
+use pushforward_models::data::{Source, Splits, epoch_order};
 use pushforward_models::recipe::{Rates, TRAIN_ERROR_IMAGES};
 use pushforward_models::{PRESETS, Recipe, Schedule, presets};
 
@@ -36,7 +36,8 @@ pub struct Args {
     model: ModelFlags,
     #[command(flatten)]
     step: StepFlags,
-    /// `builtin`, or a folder with MNIST's idx files (or any set in that format) or CIFAR-10's binary batches
+    /// `builtin`, or a folder with MNIST's idx files (or any set in that format), CIFAR-10's binary batches, or PNG and JPEG files:
+    /// train/CLASS/*.png, test/CLASS/*.png
     #[arg(long, value_name = "builtin|DIR", default_value = "builtin")]
     data: String,
     /// How often every training image is seen [default: 10]. 0 with --resume: evaluate the checkpoint
@@ -84,7 +85,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     let plan = Plan::of(&args, stored.as_ref().map(|c| &c.meta))?;
     let source = if args.data == BUILT_IN_DATA { Source::Builtin } else { Source::Dir(PathBuf::from(&args.data)) };
-    let splits = data::load(&source)?;
+    let splits = plan.feed.load(&source)?;
 
     let start = Instant::now();
     Classifier::check(&plan.chosen.model, &plan.settings, &splits, || image_hint(&plan.chosen, &splits))?;
@@ -453,6 +454,7 @@ impl Plan {
         if args.data != BUILT_IN_DATA {
             again += &format!(" --data {}", quoted(&args.data));
         }
+        again += feed.again();
         if args.backend != CPU {
             again += &format!(" --backend {}", args.backend);
         }

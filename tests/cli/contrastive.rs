@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use pushforward_models::data::{self, Source};
+
 use crate::train::{errors, small, strs};
 use crate::{Place, refused, run, succeeds};
 
@@ -81,4 +83,36 @@ fn what_cannot_be_done_to_images_is_refused() {
     check(&["--crop-area", "0"], &["above 0 and at most 1"]);
     check(&["--crop-area", "0.5"], &["--crop-area says how `--augment byol` crops", "hint: leave it out"]);
     check(&["--augment", "flip", "--crop-area", "0.5"], &["nothing else crops"]);
+}
+
+/// A hundred digits as PNG files, one of them cut short, one no image at all.
+#[test]
+fn broken_image_files_stop_training_or_are_left_out() {
+    let place = Place::new();
+    let splits = data::load(&Source::Builtin).expect("it is compiled in");
+    for (split, set) in [("train", &splits.train), ("test", &splits.test)] {
+        for index in 0..50 {
+            let folder = place.path("data").join(split).join(set.labels[index].to_string());
+            fs::create_dir_all(&folder).expect("there is room");
+            let file = folder.join(format!("{index}.png"));
+            image::save_buffer(file, set.image(index), 28, 28, image::ExtendedColorType::L8).expect("there is room");
+        }
+    }
+    // The first image is a 5, the second a 0.
+    let [cut, text] = ["data/train/5/0.png", "data/train/0/1.png"].map(|name| place.path(name));
+    let whole = fs::read(&cut).expect("it was written");
+    fs::write(&cut, &whole[..100]).expect("there is room");
+    fs::write(&text, "no image").expect("there is room");
+
+    let args = small(&place, "run", &["--batch", "16", "--epochs", "1"]);
+    let hint = "--broken skip";
+    refused(&strs(&args), 1, &["2 of 100 image files are broken", "train/5/0.png`: ", "train/0/1.png`: ", hint]);
+    let args: Vec<String> = args.into_iter().chain(["--broken".into(), "skip".into()]).collect();
+    let ran = run(&strs(&args));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    for part in ["left out: `", "train/5/0.png`: ", "2 of 100 image files are broken and left out", "48 training and 50 test images"] {
+        assert!(ran.err.contains(part), "`{part}` is not in: {}", ran.err);
+    }
+    errors(&ran.out);
+    refused(&["train", "--broken", "often"], 2, &["expected `stop` or `skip`"]);
 }

@@ -24,6 +24,7 @@ pub(super) fn load() -> Result<Splits, DataError> {
         test: unpack(TEST_IMAGES, TEST_LABELS)?,
         note: None,
         label_files: [shown(TRAIN_LABELS.0), shown(TEST_LABELS.0)],
+        skipped: Vec::new(),
     })
 }
 

@@ -34,7 +34,14 @@ pub(super) fn load(dir: &Path, train: &[PathBuf], test: Option<&Path>) -> Result
     append(&mut test_set, test_file, &file::read(test_file)?)?;
 
     let note = note(train, test_file, test_set.len(), test.is_none());
-    Ok(Splits { name: "cifar-10".into(), train: train_set, test: test_set, note, label_files: [dir.into(), test_file.into()] })
+    Ok(Splits {
+        name: "cifar-10".into(),
+        train: train_set,
+        test: test_set,
+        note,
+        label_files: [dir.into(), test_file.into()],
+        skipped: Vec::new(),
+    })
 }
 
 fn empty() -> DataSet {

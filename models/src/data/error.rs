@@ -74,4 +74,24 @@ pub enum DataError {
         "`{dir}` has one training batch, `{batch}`, and no test batch, so nothing is left to test on; hint: add test_batch.bin or another data_batch_N.bin"
     )]
     NothingToTest { dir: PathBuf, batch: String },
+
+    #[error(
+        "{count} of {total} image files are broken: {files}; hint: repair them or take them away, or leave them out with --broken skip"
+    )]
+    Broken { count: usize, total: usize, files: String },
+
+    #[error(
+        "`{dir}` holds no image{}; hint: images are PNG or JPEG files in one folder for each class, such as {}",
+        if *broken > 0 { format!(" that is not broken ({broken} are)") } else { String::new() },
+        dir.join("cat").join("1.png").display(),
+    )]
+    NoPictures { dir: PathBuf, broken: usize },
+
+    #[error(
+        "`{dir}` has a class `{class}` that the training images do not have: they have {known}; hint: folders of both name the same classes"
+    )]
+    UnknownClass { dir: PathBuf, class: String, known: String },
+
+    #[error("`{dir}` has {found} folders, one for each class, but at most {most} classes are possible; hint: is it the right folder?")]
+    ManyClasses { dir: PathBuf, found: usize, most: usize },
 }

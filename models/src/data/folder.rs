@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::DataError;
+use super::{DataError, pictures};
 
 /// The files of a set that was recognised.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) enum Found {
         train: Vec<PathBuf>,
         test: Option<PathBuf>,
     },
+    /// Image files in folders.
+    Pictures,
 }
 
 /// The four files of an idx set.
@@ -42,6 +44,7 @@ pub(super) fn recognise(dir: &Path) -> Result<Found, DataError> {
     let any_idx = idx.iter().flatten().next();
     let any_cifar = train.first().or(test.as_ref());
     match (any_idx, any_cifar) {
+        (None, None) if pictures::is_one(dir) => Ok(Found::Pictures),
         (None, None) => Err(nothing_known(dir, &names)),
         (Some(&idx), Some(&cifar)) => Err(DataError::TwoSets { dir: dir.into(), idx: idx.into(), cifar: cifar.into() }),
         (Some(_), None) => {
@@ -62,7 +65,7 @@ pub(super) fn recognise(dir: &Path) -> Result<Found, DataError> {
 }
 
 /// The names in a folder, sorted, so that the same folder is always read the same way.
-fn list(dir: &Path) -> Result<BTreeSet<String>, DataError> {
+pub(super) fn list(dir: &Path) -> Result<BTreeSet<String>, DataError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => DataError::NoFolder { dir: dir.into() },
         io::ErrorKind::NotADirectory => DataError::NotAFolder { path: dir.into() },
@@ -115,7 +118,8 @@ fn idx_missing(dir: &Path, idx: &[Option<&str>; 4], at: usize) -> DataError {
 fn nothing_known(dir: &Path, names: &BTreeSet<String>) -> DataError {
     const SHOWN: usize = 5;
     let looked_for = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (idx), \
-                      data_batch_1.bin .. data_batch_5.bin, test_batch.bin (CIFAR-10), each with or without .gz";
+                      data_batch_1.bin .. data_batch_5.bin, test_batch.bin (CIFAR-10), each with or without .gz; train/CLASS/*.png, \
+                      test/CLASS/*.png (or .jpg)";
     let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     let holds = match names.len() {
         0 => "no file at all".into(),

@@ -27,6 +27,7 @@ pub(super) fn load(dir: &Path, files: &IdxFiles) -> Result<Splits, DataError> {
         test,
         note: None,
         label_files: [files.train_labels.clone(), files.test_labels.clone()],
+        skipped: Vec::new(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Labelled images in memory: the built-in head of MNIST, any set in the idx format, CIFAR-10's binary batches.
+//! Labelled images in memory: the built-in head of MNIST, any set in the idx format, CIFAR-10's binary batches, folders of image files.
 //!
 //! Start at [`load`]. It never downloads, never writes a file, never scales or augments a pixel of a set (views of one are `augment`'s),
 //! and never trusts a header: what a file promises is compared with what it holds before anything is built from it.
@@ -8,6 +8,7 @@
 //! | `builtin.rs` | the set that is compiled in |
 //! | `folder.rs` | which files make a set, from their names alone |
 //! | `idx.rs`, `cifar.rs` | one format each, bytes to images |
+//! | `pictures.rs` | folders of PNG and JPEG files, one for each class |
 //! | `file.rs` | raw or gzip, whole and bounded |
 //! | `error.rs` | every message |
 //! | `augment/` | views of an image for training |
@@ -24,6 +25,7 @@ mod folder;
 mod idx;
 pub mod loader;
 mod order;
+mod pictures;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -106,6 +108,17 @@ pub struct Splits {
     pub note: Option<String>,
     /// Where the labels of `train` and of `test` stand, for messages.
     pub label_files: [PathBuf; 2],
+    /// Image files that were broken and left out, each with the reason.
+    pub skipped: Vec<String>,
+}
+
+/// What becomes of a set with broken image files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// It is not loaded, and all of them are counted.
+    Stop,
+    /// They are left out, and [`Splits::skipped`] names them.
+    Skip,
 }
 
 impl Splits {
@@ -134,16 +147,23 @@ impl Splits {
 pub enum Source {
     /// The first 10,000 training and first 2,000 test images of MNIST, compiled in.
     Builtin,
-    /// A folder with the four files of an idx set, or with CIFAR-10's binary batches; raw or gzip, told by content.
+    /// A folder with the four files of an idx set, or with CIFAR-10's binary batches, raw or gzip, told by content; or with `train/CLASS/*.png`
+    /// and `test/CLASS/*.png`.
     Dir(PathBuf),
 }
 
-/// Reads a whole data set into memory.
+/// Reads a whole data set into memory. No image file may be broken.
 pub fn load(source: &Source) -> Result<Splits, DataError> {
+    load_with(source, Broken::Stop)
+}
+
+/// Reads a whole data set into memory.
+pub fn load_with(source: &Source, broken: Broken) -> Result<Splits, DataError> {
     let splits = match source {
         Source::Builtin => builtin::load()?,
         Source::Dir(dir) => match folder::recognise(dir)? {
             folder::Found::Idx(files) => idx::load(dir, &files)?,
+            folder::Found::Pictures => pictures::load(dir, broken)?,
             folder::Found::Cifar { train, test } => cifar::load(dir, &train, test.as_deref())?,
         },
     };

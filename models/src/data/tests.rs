@@ -369,6 +369,73 @@ fn cifar_without_training_or_test() {
 }
 
 #[test]
+fn image_files_in_folders_of_classes() {
+    let dir = pictures();
+    let splits = load(&Source::Dir(dir.path().into())).unwrap();
+    assert_eq!(splits.name, dir.path().file_name().unwrap().to_string_lossy());
+    let set = &splits.train;
+    // A grey one among coloured ones; classes and files in the order of their names; nothing but images, and no hidden folder.
+    assert_eq!((set.height, set.width, set.channels, &set.labels, &splits.test.labels), (2, 3, 3, &vec![0, 0, 1], &vec![1]));
+    assert_eq!(set.image(0)[..6], [10, 20, 30, 10, 20, 30]);
+    assert_eq!(set.image(2)[..6], [7, 7, 7, 7, 7, 7]);
+    assert!(splits.skipped.is_empty());
+
+    fs::remove_dir_all(dir.path().join("train/cat")).unwrap();
+    picture(dir.path(), "test/dog/b.png", 3, 2, &[9]);
+    let splits = load(&Source::Dir(dir.path().into()));
+    assert_eq!(splits.unwrap().train.channels, 3, "one of the test images has colours");
+}
+
+#[test]
+fn broken_image_files_are_named_and_counted() {
+    let dir = pictures();
+    let whole = fs::read(dir.path().join("train/cat/a.png")).unwrap();
+    write(dir.path(), "train/cat/cut.png", &whole[..whole.len() / 2]);
+    write(dir.path(), "train/dog/text.jpg", b"no image at all");
+    write(dir.path(), "train/dog/empty.png", b"");
+    picture(dir.path(), "test/dog/large.png", 4, 4, &[1, 2, 3]);
+    refused(
+        dir.path(),
+        &[
+            "4 of 8 image files are broken",
+            "train/cat/cut.png`: ",
+            "train/dog/text.jpg`: ",
+            "train/dog/empty.png`: ",
+            "test/dog/large.png`: it is 4 x 4 pixels (height x width), most are 2 x 3",
+            "--broken skip",
+        ],
+    );
+    let splits = load_with(&Source::Dir(dir.path().into()), Broken::Skip).unwrap();
+    assert_eq!((splits.train.labels, splits.test.labels, splits.skipped.len()), (vec![0, 0, 1], vec![1], 4));
+    assert!(splits.skipped[0].contains("train/cat/cut.png`: "), "{:?}", splits.skipped);
+
+    // Of many, ten are shown.
+    for number in 0..20 {
+        write(dir.path(), &format!("train/cat/z{number}.png"), b"");
+    }
+    refused(dir.path(), &["24 of 28 image files are broken", "; and 14 more"]);
+    assert_eq!(load_with(&Source::Dir(dir.path().into()), Broken::Skip).unwrap().skipped.len(), 24);
+}
+
+#[test]
+fn folders_of_images_that_make_no_set() {
+    let dir = pictures();
+    fs::create_dir(dir.path().join("test/cow")).unwrap();
+    refused(dir.path(), &["test` has a class `cow`", "they have cat, dog"]);
+    fs::remove_dir_all(dir.path().join("test")).unwrap();
+    refused(dir.path(), &["test", "does not exist"]);
+    fs::create_dir_all(dir.path().join("test/dog")).unwrap();
+    refused(dir.path(), &["test` holds no image; hint: ", "cat/1.png"]);
+    write(dir.path(), "test/dog/a.png", b"");
+    let error = load_with(&Source::Dir(dir.path().into()), Broken::Skip).unwrap_err();
+    says(error, &["test` holds no image that is not broken (1 are)"]);
+    for number in 0..300 {
+        fs::create_dir_all(dir.path().join(format!("train/{number}"))).unwrap();
+    }
+    refused(dir.path(), &["has 302 folders", "at most 256 classes"]);
+}
+
+#[test]
 fn unreadable() {
     let dir = good_idx();
     fs::remove_file(dir.path().join(TRAIN_LABELS)).unwrap();
@@ -424,6 +491,28 @@ fn idx(sizes: &[u32], data: &[u8]) -> Vec<u8> {
 fn cifar(labels: &[u8]) -> Vec<u8> {
     let pixels: Vec<u8> = (0..3).flat_map(|plane| (0..1024).map(move |at| plane * 80 + (at / 32) as u8)).collect();
     labels.iter().flat_map(|&label| [&[label][..], &pixels].concat()).collect()
+}
+
+/// Images of 2 x 3 pixels: two coloured cats and a grey dog to train on, a coloured dog to test; and what is none of it.
+fn pictures() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["train/cat", "train/dog", "train/.cache", "test/dog"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    picture(dir.path(), "train/cat/a.png", 3, 2, &[10, 20, 30]);
+    picture(dir.path(), "train/cat/b.PNG", 3, 2, &[11, 21, 31]);
+    picture(dir.path(), "train/dog/c.png", 3, 2, &[7]);
+    picture(dir.path(), "test/dog/d.png", 3, 2, &[1, 2, 3]);
+    write(dir.path(), "train/cat/notes.txt", b"mine");
+    write(dir.path(), "train/.cache/x.png", b"");
+    dir
+}
+
+/// A PNG file of one colour, grey if it has one number.
+fn picture(dir: &Path, name: &str, width: u32, height: u32, colour: &[u8]) {
+    let kind = if colour.len() == 1 { image::ExtendedColorType::L8 } else { image::ExtendedColorType::Rgb8 };
+    let pixels = colour.repeat((width * height) as usize);
+    image::save_buffer_with_format(dir.join(name), &pixels, width, height, kind, image::ImageFormat::Png).unwrap();
 }
 
 fn gzip(data: &[u8]) -> Vec<u8> {
