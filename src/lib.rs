@@ -8,6 +8,7 @@
 //! | `model.rs` | texts, and the way from text to a flat program |
 //! | `step.rs` | from a program to a callable; tensors in and out |
 //! | `engine.rs` | what runs steps |
+//! | `estimator.rs` | bias and variance of an algorithm's estimates |
 //! | `fault.rs` | where a step first computes what is not finite |
 //! | `explain.rs` | what `simplify` made of a step, before and after |
 //! | `report.rs` | what a step costs, counted from its plan |
@@ -19,6 +20,7 @@
 
 pub mod engine;
 mod error;
+pub mod estimator;
 pub mod explain;
 mod fault;
 mod model;

@@ -8,7 +8,7 @@ use pushforward_ir::ast::{AxisDef, Item, Module};
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse, print};
 use pushforward_passes::alone::{self, Mode};
 use pushforward_passes::inline::{self, Bindings, Inlined};
-use pushforward_passes::{Algorithm, Options, algorithm, show};
+use pushforward_passes::{Algorithm, Options, algorithm, requirements, show};
 
 use crate::error::Error;
 
@@ -113,9 +113,20 @@ impl Model {
         algorithm::run(program, names, options, seen).map_err(|errors| self.wrong(errors))
     }
 
+    /// Whether a program of this model has what the settings' algorithm needs.
+    pub fn check(&self, program: &Program, settings: &Settings) -> Result<(), Error> {
+        requirements::check(program, &settings.passes).map_err(|errors| self.wrong(errors))
+    }
+
+    /// What is biased of the estimates of the settings' algorithm, and why.
+    pub fn bias(&self, program: &Program, settings: &Settings) -> Result<Vec<Diagnostic>, Error> {
+        requirements::bias(program, &settings.passes).map_err(|errors| self.wrong(errors))
+    }
+
     /// The program of one training step.
     pub fn training(&self, settings: &Settings) -> Result<Program, Error> {
         let program = self.shown(settings)?;
+        self.check(&program, settings)?;
         self.passes(program, settings.passes.algorithm.passes(), &settings.passes, &mut |_, _| {})
     }
 

@@ -256,8 +256,8 @@ impl Parameters {
     }
 
     /// Overwrites one.
-    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
-        self.state.set(name, Slice::F32(values))?;
+    pub fn set<T: Scalar>(&mut self, name: &str, values: &[T]) -> Result<(), Error> {
+        self.state.set(name, T::lend(values))?;
         if let Some(there) = &mut self.there {
             there.changed.push(name.to_string());
         }

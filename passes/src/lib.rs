@@ -22,6 +22,7 @@ pub mod perturb;
 pub mod prune;
 pub mod reach;
 pub mod replicate;
+pub mod requirements;
 pub mod show;
 pub mod simplify;
 pub mod table;

@@ -37,14 +37,10 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
     let losses = objectives(&program, options.algorithm.losses);
     let roots: Vec<Value> = losses.iter().map(|l| l.replicated).collect();
     let mut b = Builder::new(program.clone());
-    let sources = match options.algorithm.signal {
-        Signal::Weights => weights(&program, options)?,
-        Signal::Activities | Signal::Backward | Signal::Feedback | Signal::Direct => {
-            let acts = activities(&program);
-            check_parameters(&program, &acts, &losses, Unreached::Refused)?;
-            perturbed(&program, acts)
-        }
-    };
+    let sources = sources(&program, options)?;
+    if options.algorithm.signal == Signal::Activities {
+        check_parameters(&program, &activities(&program), &losses, Unreached::Refused)?;
+    }
     check_rules(&program, &sources, &losses)?;
 
     // Noise, masked where a ReLU is shut.
@@ -112,26 +108,34 @@ pub fn pull_back(
 }
 
 /// Something that is perturbed.
-struct Source {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
     /// An activity or a parameter.
-    value: Value,
+    pub value: Value,
     /// The axes of its noise, beside directions: the value's own, and perhaps before them the batch.
-    order: Vec<AxisId>,
+    pub order: Vec<AxisId>,
     /// What the noise is called where the caller hands it in.
-    name: String,
+    pub noise: String,
 }
 
-fn perturbed(program: &Program, acts: Vec<Value>) -> Vec<Source> {
-    let source = |value: Value| match program.op(value) {
-        Op::Activity(layer) => {
-            Some(Source { value, order: program.axes.in_order(program.axes_of(value)), name: format!("anoise.{layer}") })
+/// All that an algorithm perturbs: activities, or the parameters that are not exact. None where it draws no noise.
+pub fn sources(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<Diagnostic>> {
+    match options.algorithm.signal {
+        Signal::Backward | Signal::Feedback | Signal::Direct => Ok(Vec::new()),
+        Signal::Activities => {
+            let source = |value: Value| match program.op(value) {
+                Op::Activity(layer) => {
+                    let order = program.axes.in_order(program.axes_of(value));
+                    Some(Source { value, order, noise: format!("anoise.{layer}") })
+                }
+                _ => None,
+            };
+            Ok(program.values().filter_map(source).collect())
         }
-        _ => None,
-    };
-    acts.into_iter().filter_map(source).collect()
+        Signal::Weights => weights(program, options),
+    }
 }
 
-/// All parameters that are not exact.
 fn weights(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<Diagnostic>> {
     let batch = match (options.noise_per_example, program.batch) {
         (false, _) => None,
@@ -145,7 +149,7 @@ fn weights(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<Diag
         Op::Param(i) if !program.params[*i as usize].exact => {
             let port = &program.params[*i as usize].port;
             let order = batch.into_iter().chain(port.order.iter().copied()).collect();
-            Some(Source { value, order, name: format!("wnoise.{}", port.name) })
+            Some(Source { value, order, noise: format!("wnoise.{}", port.name) })
         }
         _ => None,
     };
@@ -186,7 +190,7 @@ fn place(b: &mut Builder, sources: &[Source], options: &Options) -> Result<Vec<V
                 let noise = Noise { stream: stream as u32, order, direction, dtype };
                 b.op(Op::Normal(Box::new(noise)), &[seed, step])
             }
-            None => input(b, Port { name: source.name.clone(), dtype, order })?,
+            None => input(b, Port { name: source.noise.clone(), dtype, order })?,
         });
     }
     Ok(noises)

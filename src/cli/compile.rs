@@ -65,7 +65,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let device = device(&args)?;
     let chosen = args.model.choose(None)?;
     let settings = args.step.settings(&chosen, chosen.default_batch())?;
-    chosen.inline(&settings)?;
+    chosen.ready(&settings)?;
     let (files, report) = match &device {
         Some(device) => package::files(&chosen, &settings, device)?,
         None => {

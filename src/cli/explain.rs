@@ -42,7 +42,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(passes) => after_inline(passes)?,
         None => settings.passes.algorithm.passes(),
     };
-    let inlined = chosen.inline(&settings)?;
+    // Passes that someone chooses are run on anything.
+    let inlined = if args.passes.is_none() { chosen.ready(&settings)? } else { chosen.inline(&settings)? };
     let batch = inlined.batch.map_or(1, |a| inlined.axes.size(a));
     if args.proof.is_some() || args.dot {
         return rewriting(&chosen, settings, passes, args.proof.as_deref());

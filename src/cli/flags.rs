@@ -111,8 +111,20 @@ impl Chosen {
     /// The model's program at these settings; what its text makes one wonder is said on standard error.
     pub fn inline(&self, settings: &Settings) -> Result<Program, Failure> {
         let inlined = self.model.inline(&settings.sets, settings.batch)?;
-        warn(Wrong { sources: self.model.sources().clone(), diagnostics: inlined.warnings });
+        self.warn(inlined.warnings);
         Ok(inlined.program)
+    }
+
+    /// The same, for the settings' algorithm: refused if the model lacks what it needs, and what is biased of its estimates is said, too.
+    pub fn ready(&self, settings: &Settings) -> Result<Program, Failure> {
+        let program = self.inline(settings)?;
+        self.model.check(&program, settings)?;
+        self.warn(self.model.bias(&program, settings)?);
+        Ok(program)
+    }
+
+    fn warn(&self, diagnostics: Vec<pushforward_ir::Diagnostic>) {
+        warn(Wrong { sources: self.model.sources().clone(), diagnostics });
     }
 }
 

@@ -21,6 +21,7 @@ mod package;
 mod prune;
 mod train;
 mod update;
+mod verify_estimator;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Command {
     Explain(explain::Args),
     /// Compare what is computed here with files of reference values; exit code 1 if an array departs
     Conform(conform::Args),
+    /// Hold an algorithm's estimates against the exact gradients: bias and variance of every parameter; exit code 1 if one is biased
+    VerifyEstimator(verify_estimator::Args),
     /// Time a training step, and compare it with what the machine can do
     Bench(bench::Args),
     /// Measure a table or figure, and write it as CSV, Markdown and SVG
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Opt(args) => opt::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Conform(args) => conform::run(args),
+        Command::VerifyEstimator(args) => verify_estimator::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Experiment(args) => experiment::run(args),
         Command::Devices(args) => devices::run(args),

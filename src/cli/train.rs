@@ -466,7 +466,7 @@ impl Plan {
     }
 
     fn classifier(&self, engine: Engine) -> Result<Classifier, Failure> {
-        self.chosen.inline(&self.settings)?;
+        self.chosen.ready(&self.settings)?;
         Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), engine, self.seed)?)
     }
 

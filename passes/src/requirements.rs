@@ -1,0 +1,124 @@
+//! What an algorithm needs of a model, said before any pass runs; and what of its estimates is biased, and why. It changes no program.
+//! [`check`] refuses, [`bias`] warns.
+
+use pushforward_ir::diag::Severity;
+use pushforward_ir::{AxisSet, Diagnostic, Op, Program, Value, verify};
+
+use crate::algorithm::{self, Algorithm, Losses, Neglect, Options};
+use crate::gradient::objectives;
+use crate::norms::norms;
+use crate::perturb;
+use crate::reach::{self, Held, reach};
+
+/// Everything that an algorithm needs and the model, after `inline`, does not have.
+pub fn check(program: &Program, options: &Options) -> Result<(), Vec<Diagnostic>> {
+    let algorithm = options.algorithm;
+    let mut errors = Vec::new();
+    let (local, global): (Vec<_>, Vec<_>) = program.losses.iter().partition(|l| l.local.is_some());
+    let names = |losses: Losses| {
+        let others = Algorithm::ALL
+            .into_iter()
+            .filter(|a| a.signal == algorithm.signal && (a.losses == Losses::Global) == (losses == Losses::Global));
+        others.map(Algorithm::name).collect::<Vec<_>>().join(" or ")
+    };
+    if algorithm.is_local() && local.is_empty() {
+        let error = Diagnostic::error(format!("`{}` learns from local losses, and this model marks none", algorithm.name()));
+        errors.push(error.hint(format!("mark one, `local x along P, G {{ .. }}`, or choose {}", or_global(&names(Losses::Global)))));
+    }
+    if !algorithm.is_local() && global.is_empty() {
+        let error = Diagnostic::error(format!("`{}` learns from the global loss, and this model has none", algorithm.name()));
+        let hint = match names(Losses::Greedy) {
+            none if none.is_empty() => "write `loss ..;` in the model".to_string(),
+            others => format!("write `loss ..;` in the model, or choose {others}"),
+        };
+        errors.push(error.hint(hint));
+    }
+    for (v, norm) in norms(program) {
+        let of_batch = program.batch.is_some_and(|batch| norm.over.contains(batch));
+        if of_batch && program.axes.count(norm.over) == 1 {
+            let message = "a norm over the batch, and the batch has one example: all that it gives is 0";
+            errors.push(verify::origin_diagnostic(program, v, message).hint("take more examples at once (--batch), or another norm"));
+        }
+    }
+    errors.sort_by_key(|e| e.place.as_ref().map(|p| p.0.start));
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn warning(program: &Program, v: Value, message: String) -> Diagnostic {
+    Diagnostic { severity: Severity::Warning, ..verify::origin_diagnostic(program, v, message) }
+}
+
+fn or_global(names: &str) -> String {
+    if names.is_empty() { "another algorithm".into() } else { names.into() }
+}
+
+/// Why estimates of this algorithm do not have the gradient as their mean: a warning for each perturbed value and loss, or for what the way
+/// back leaves out.
+pub fn bias(program: &Program, options: &Options) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    let algorithm = options.algorithm;
+    if algorithm.neglect == Neglect::Nothing {
+        return Ok(Vec::new());
+    }
+    let before: Vec<&str> = algorithm.passes().iter().copied().take_while(|&name| name != "perturb").collect();
+    let program = algorithm::run(program.clone(), &before, options, &mut |_, _| {})?;
+    let norms = norms(&program);
+    let sources = perturb::sources(&program, options)?;
+    match algorithm.neglect {
+        Neglect::Nothing => Ok(Vec::new()),
+        Neglect::NormsInPullBack => {
+            let normed = sources.iter().filter(|s| program.args(s.value).iter().any(|x| norms.contains_key(x)));
+            let warned = |s: &perturb::Source| {
+                let message = format!(
+                    "estimates through {} are biased: `{}` leaves the Jacobian of the norm before it out",
+                    shown(&program, s),
+                    algorithm.name()
+                );
+                warning(&program, s.value, message).hint("leave /ng out for unbiased ones")
+            };
+            Ok(normed.map(warned).collect())
+        }
+        Neglect::NormsInReach => {
+            let own = |p: &Program, v: Value, state: &[Option<reach::Names>]| match norms.get(&v) {
+                Some(norm) => state[norm.x.0 as usize].clone(),
+                None => reach::held(p, v, state),
+            };
+            let losses = objectives(&program, algorithm.losses);
+            let roots: Vec<Value> = losses.iter().map(|l| l.replicated).collect();
+            let mut warnings = Vec::new();
+            for s in &sources {
+                let axes = s.order.iter().copied().collect();
+                let (narrow, right) = (reach(&program, s.value, axes, &roots, &own), reach(&program, s.value, axes, &roots, &reach::held));
+                for ((narrow, right), loss) in narrow.into_iter().zip(right).zip(&losses) {
+                    let (Some(narrow), Some(right)) = (narrow, right) else { continue };
+                    let missed = missed(&narrow, &right, program.axes_of(loss.replicated));
+                    if missed.is_empty() {
+                        continue;
+                    }
+                    let message = format!(
+                        "estimates through {} are biased: a norm spreads its noise to all of {} of the loss `{}`, and `{}` counts the same index alone",
+                        shown(&program, s),
+                        program.axes.show(missed),
+                        loss.name,
+                        algorithm.name()
+                    );
+                    warnings.push(warning(&program, s.value, message).hint("leave /own out for unbiased ones"));
+                }
+            }
+            Ok(warnings)
+        }
+    }
+}
+
+fn shown(program: &Program, source: &perturb::Source) -> String {
+    match program.op(source.value) {
+        Op::Param(i) => format!("the parameter `{}`", program.params[*i as usize].port.name),
+        Op::Activity(layer) => format!("the activity `{layer}`"),
+        op => format!("`{}`", op.name()),
+    }
+}
+
+/// Axes of a loss that the narrower rule holds for some axis of the source and the right one does not.
+fn missed(narrow: &Held, right: &Held, loss: AxisSet) -> AxisSet {
+    let of = |held: &Held, axis: &pushforward_ir::axis::AxisId| held.get(axis).copied().unwrap_or(AxisSet::EMPTY) & loss;
+    narrow.keys().fold(AxisSet::EMPTY, |all, axis| all | (of(narrow, axis) - of(right, axis)))
+}
