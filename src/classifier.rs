@@ -2,6 +2,7 @@
 //! set, the features of a set. It reads all of that off the types: no input, output or layer is known by name. It holds the parameters,
 //! touches no file and shows nothing. Read [`Goal`], [`Classifier::step`], and [`Classifier::error`] or [`Classifier::features`].
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ndarray::ArrayViewD;
@@ -12,6 +13,7 @@ use pushforward_models::RecipeError;
 use pushforward_models::data::loader::Batch;
 use pushforward_models::data::{DataError, DataSet, Splits};
 use pushforward_models::recipe::pixel;
+use pushforward_passes::accumulate;
 
 /// Why a model cannot be trained on a set of labelled images.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +46,27 @@ pub struct Classifier {
     ports: Ports,
     engine: Engine,
     parameters: Parameters,
-    /// By batch.
+    /// By batch; for pieces of one, if steps are taken in pieces.
     training: HashMap<usize, Step>,
+    pieces: Option<Pieces>,
     looking: HashMap<usize, Step>,
+}
+
+/// How steps are taken in pieces.
+struct Pieces {
+    /// Examples in one, but for a last one.
+    size: usize,
+    /// What follows the last.
+    apply: Step,
+}
+
+/// What of a step's batch a program gets.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Examples before it.
+    first: usize,
+    /// Examples in the batch.
+    of: usize,
 }
 
 /// Images for programs of a model that take no part in its training.
@@ -165,14 +185,30 @@ pub struct At {
 }
 
 impl Classifier {
-    /// Compiles the step for the settings' batch, and draws the parameters from `seed`.
-    pub fn new(model: Model, mut settings: Settings, engine: Engine, seed: u32) -> Result<Classifier, ClassifierError> {
+    /// Compiles the step for the settings' batch, or for pieces of it, and draws the parameters from `seed`.
+    pub fn new(
+        model: Model,
+        mut settings: Settings,
+        engine: Engine,
+        seed: u32,
+        piece: Option<usize>,
+    ) -> Result<Classifier, ClassifierError> {
         let ports = Ports::of(&model, &settings)?;
         settings.show_local |= ports.learns_features();
-        let step = Step::training(&model, &settings, &engine)?;
-        let parameters = Parameters::new(&step, seed)?;
-        let training = settings.batch.map(|n| (n, step)).into_iter().collect();
-        Ok(Classifier { model, settings, ports, engine, parameters, training, looking: HashMap::new() })
+        let step = match piece {
+            None => Step::training(&model, &settings, &engine)?,
+            Some(_) => Step::accumulating(&model, &Settings { batch: piece, ..settings.clone() }, &engine)?,
+        };
+        let mut parameters = Parameters::new(&step, seed)?;
+        let pieces = match piece {
+            None => None,
+            Some(size) => Some(Pieces { size, apply: Step::applying(&model, &settings, &engine)? }),
+        };
+        if let Some(pieces) = &pieces {
+            parameters.add(&pieces.apply, seed)?;
+        }
+        let training = piece.or(settings.batch).map(|n| (n, step)).into_iter().collect();
+        Ok(Classifier { model, settings, ports, engine, parameters, training, pieces, looking: HashMap::new() })
     }
 
     /// Whether a data set fits a model: images, labels, and enough of them for a batch. `hint` says what to do about images that do not.
@@ -208,30 +244,82 @@ impl Classifier {
 
     /// One training step.
     pub fn step(&mut self, batch: &Batch, at: At) -> Result<Outcome, Error> {
-        self.with_step(batch, at, |step, parameters, inputs, ports| {
-            step.run(parameters, inputs)?;
-            Ok(ports.outcome(step, batch))
-        })
+        let mut whole = Outcome { loss: 0.0, wrong: None };
+        for (piece, part) in self.parts(batch) {
+            let outcome = self.with_step(&piece, part, at, |step, parameters, inputs, ports| {
+                step.run(parameters, inputs)?;
+                Ok(ports.outcome(step, &piece))
+            })?;
+            whole.loss += outcome.loss * (piece.labels.len() as f64 / part.of as f64);
+            whole.wrong = outcome.wrong.map(|wrong| whole.wrong.unwrap_or(0) + wrong);
+        }
+        self.with_last(at, |apply, parameters, inputs| apply.run(parameters, inputs))?;
+        Ok(whole)
     }
 
-    /// What of that step is not finite, from the parameters as they are here; see [`Step::fault`].
+    /// What of that step is not finite, from the parameters as they are here, which are no more what they were afterwards; see [`Step::fault`].
     pub fn fault(&mut self, batch: &Batch, at: At) -> Result<Option<Fault>, Error> {
-        self.with_step(batch, at, |step, parameters, inputs, _| step.fault(parameters, inputs))
+        for (piece, part) in self.parts(batch) {
+            let fault = self.with_step(&piece, part, at, |step, parameters, inputs, _| step.fault(parameters, inputs))?;
+            if fault.is_some() || self.pieces.is_none() {
+                return Ok(fault);
+            }
+            self.with_step(&piece, part, at, |step, parameters, inputs, _| step.run(parameters, inputs))?;
+            self.fetch()?;
+        }
+        Ok(self.with_last(at, |apply, parameters, inputs| apply.fault(parameters, inputs))?.flatten())
     }
 
-    /// `then` with the step for a batch, and all that it takes and says.
+    /// A batch as it goes into steps: whole, or in pieces.
+    fn parts<'a>(&self, batch: &'a Batch) -> Vec<(Cow<'a, Batch>, Part)> {
+        let of = batch.labels.len();
+        let Some(Pieces { size, .. }) = self.pieces else { return vec![(Cow::Borrowed(batch), Part { first: 0, of })] };
+        let pixels = batch.pixels.len() / (self.ports.views * of).max(1);
+        let piece = |first: usize| {
+            let (labels, view) = (first..of.min(first + size), |view: usize| view * of);
+            let rows = (0..self.ports.views).map(|v| (view(v) + labels.start) * pixels..(view(v) + labels.end) * pixels);
+            let pixels = rows.flat_map(|rows| &batch.pixels[rows]).copied().collect();
+            (Cow::Owned(Batch { epoch: batch.epoch, pixels, labels: batch.labels[labels].to_vec() }), Part { first, of })
+        };
+        (0..of).step_by(size).map(piece).collect()
+    }
+
+    /// `then` with what follows the last piece, if there are pieces.
+    fn with_last<T>(
+        &mut self,
+        at: At,
+        then: impl FnOnce(&mut Step, &mut Parameters, &[(&str, Input<'_>)]) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let Classifier { pieces: Some(Pieces { apply, .. }), parameters, .. } = self else { return Ok(None) };
+        let lr = apply.program().input("lr").map(|_| ("lr", Input::from(at.lr as f32)));
+        then(apply, parameters, lr.as_slice()).map(Some)
+    }
+
+    /// `then` with the step for a batch or a part of one, and all that it takes and says.
     fn with_step<T>(
         &mut self,
         batch: &Batch,
+        part: Part,
         at: At,
         then: impl FnOnce(&mut Step, &mut Parameters, &[(&str, Input<'_>)], &Ports) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let Classifier { model, settings, ports, engine, parameters, training, .. } = self;
-        let step =
-            by_batch(training, batch.labels.len(), |n| Step::training(model, &Settings { batch: Some(n), ..settings.clone() }, &*engine))?;
+        let Classifier { model, settings, ports, engine, parameters, training, pieces, .. } = self;
+        let step = by_batch(training, batch.labels.len(), |n| {
+            let settings = Settings { batch: Some(n), ..settings.clone() };
+            match pieces {
+                None => Step::training(model, &settings, &*engine),
+                Some(_) => Step::accumulating(model, &settings, &*engine),
+            }
+        })?;
         let mut inputs = ports.inputs(step, batch);
         // Which of these a step takes depends on the algorithm. Bits count: the seed and step number are written as i32.
-        let scalars = [("lr", Input::from(at.lr as f32)), ("seed", Input::from(at.seed as i32)), ("step", Input::from(at.step as i32))];
+        let scalars = [
+            ("lr", Input::from(at.lr as f32)),
+            ("seed", Input::from(at.seed as i32)),
+            ("step", Input::from(at.step as i32)),
+            (accumulate::SHARE, Input::from(batch.labels.len() as f32 / part.of as f32)),
+            (accumulate::ROW, Input::from(part.first as i32)),
+        ];
         inputs.extend(scalars.into_iter().filter(|(name, _)| step.program().input(name).is_some()));
         then(step, parameters, &inputs, ports)
     }
@@ -258,7 +346,7 @@ impl Classifier {
             return Ok(f64::NAN);
         }
         let count = count.min(set.count());
-        let size = self.settings.batch.unwrap_or(count).max(1);
+        let size = self.seen_at_once().unwrap_or(count).max(1);
         let mut wrong = 0;
         for first in (0..count).step_by(size) {
             wrong += self.look(&plain(first..count.min(first + size), set))?.wrong.unwrap_or(0);
@@ -271,7 +359,7 @@ impl Classifier {
     pub fn features(&mut self, set: &DataSet, count: usize) -> Result<Option<Features>, Error> {
         let count = count.min(set.len());
         let Goal::Features { features, width } = self.ports.goal.clone() else { return Ok(None) };
-        let (views, n) = (self.ports.views, self.settings.batch.unwrap_or(count).max(1));
+        let (views, n) = (self.ports.views, self.seen_at_once().unwrap_or(count).max(1));
         let mut numbers = Vec::with_capacity(count * width);
         for first in (0..count).step_by(views * n) {
             let mut batch = plain((first..first + views * n).map(|index| index.min(count - 1)), set);
@@ -281,6 +369,11 @@ impl Classifier {
             numbers.extend(seen.iter().flatten().copied().take((count - first) * width));
         }
         Ok(Some(Features { width, numbers, labels: set.labels[..count].to_vec() }))
+    }
+
+    /// Examples for which there is memory.
+    fn seen_at_once(&self) -> Option<usize> {
+        self.pieces.as_ref().map(|pieces| pieces.size).or(self.settings.batch)
     }
 
     /// Brings the parameters here from the device that trains them; [`Classifier::parameters`] shows them then.
@@ -484,8 +577,16 @@ mod tests {
         let weights: Vec<f32> = parameters.get("w").and_then(|w| w.f32().map(|w| w.iter().copied().collect())).unwrap();
         let ports = Ports::of(&model, &Settings::new(Algorithm::LG_BP, 2)).unwrap();
         let settings = Settings::new(Algorithm::LG_BP, 2);
-        let mut classifier =
-            Classifier { model, settings, ports, engine, parameters, training: HashMap::new(), looking: HashMap::from([(2, step)]) };
+        let mut classifier = Classifier {
+            model,
+            settings,
+            ports,
+            engine,
+            parameters,
+            training: HashMap::new(),
+            pieces: None,
+            looking: HashMap::from([(2, step)]),
+        };
         let images: Vec<u8> = (0..28).map(|i| i * 9).collect();
         let set = DataSet { height: 2, width: 2, channels: 1, classes: 10, images, labels: (0..7).collect() };
         let features = classifier.features(&set, usize::MAX).unwrap().unwrap();

@@ -8,7 +8,7 @@ use pushforward_ir::ast::{AxisDef, Item, Module};
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse, print};
 use pushforward_passes::alone::{self, Mode};
 use pushforward_passes::inline::{self, Bindings, Inlined};
-use pushforward_passes::{Algorithm, Options, algorithm, requirements, show};
+use pushforward_passes::{Algorithm, Options, accumulate, algorithm, requirements, show};
 
 use crate::error::Error;
 
@@ -128,6 +128,21 @@ impl Model {
         let program = self.shown(settings)?;
         self.check(&program, settings)?;
         self.passes(program, settings.passes.algorithm.passes(), &settings.passes, &mut |_, _| {})
+    }
+
+    /// The program of a piece of a training step's batch, of the settings' batch: it adds up gradients. See [`pushforward_passes::accumulate`].
+    pub fn accumulating(&self, settings: &Settings) -> Result<Program, Error> {
+        let program = self.shown(settings)?;
+        self.check(&program, settings)?;
+        let passes = settings.passes.algorithm.passes();
+        let passes: Vec<&str> = passes.iter().map(|&name| if name == "update" { "accumulate" } else { name }).collect();
+        self.passes(program, &passes, &settings.passes, &mut |_, _| {})
+    }
+
+    /// The program that ends a training step in pieces: it updates parameters by what was added up.
+    pub fn applying(&self, settings: &Settings) -> Result<Program, Error> {
+        let program = self.inline(&settings.sets, settings.batch)?.program;
+        accumulate::apply(&program, &settings.passes).map_err(|errors| self.wrong(errors))
     }
 
     /// The program of the model's local losses alone, replicated, with derivatives.

@@ -33,7 +33,7 @@ pub fn errors(probe: Probe, mut train: Features, mut test: Features, classes: us
     let mut settings = Settings::new(Algorithm::BP, batch);
     settings.sets = vec![("inputs".into(), train.width.to_string()), ("classes".into(), classes.to_string())];
     let model = Model::built_in("linear").expect("it is one of the built-in models")?;
-    let mut layer = Classifier::new(model, settings, engine.clone(), probe.seed)?;
+    let mut layer = Classifier::new(model, settings, engine.clone(), probe.seed, None)?;
     let mut step = 0;
     for epoch in 0..probe.epochs {
         for indices in epoch_order(probe.seed, epoch as u32, train.count()).chunks(batch) {

@@ -2,6 +2,8 @@
 //!
 //! It decides nothing about kernels (`pushforward_plan`) and runs none itself (`pushforward_cpu`, `pushforward_gpu`). Read [`Step::run`] first.
 
+use std::collections::HashSet;
+
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, Dimension, IxDyn};
 use pushforward_cpu::{Executable, State};
 use pushforward_gpu::driver::DeviceError;
@@ -54,6 +56,16 @@ impl Step {
     /// One training step of a model.
     pub fn training(model: &Model, settings: &Settings, engine: impl Into<Engine>) -> Result<Step, Error> {
         Step::compile(model.training(settings)?, engine)
+    }
+
+    /// A piece of a training step's batch, and what ends the step after its last piece; they share parameters. See
+    /// [`pushforward_passes::accumulate`].
+    pub fn accumulating(model: &Model, settings: &Settings, engine: impl Into<Engine>) -> Result<Step, Error> {
+        Step::compile(model.accumulating(settings)?, engine)
+    }
+
+    pub fn applying(model: &Model, settings: &Settings, engine: impl Into<Engine>) -> Result<Step, Error> {
+        Step::compile(model.applying(settings)?, engine)
     }
 
     /// The model's declared outputs, for looking at what training made of it.
@@ -180,7 +192,19 @@ struct There {
 impl Parameters {
     /// Those of `step`, as its model says that they begin; `seed` decides what is random. Parameter `i` of the model draws from stream `i`.
     pub fn new(step: &Step, seed: u32) -> Result<Parameters, Error> {
-        let mut state = State::default();
+        let there = match &step.code {
+            Code::Cpu(_) => None,
+            Code::Device(device, _) => Some(There { device: device.clone(), states: States::default(), changed: Vec::new(), ran: false }),
+        };
+        let mut parameters = Parameters { state: State::default(), there };
+        parameters.add(step, seed)?;
+        Ok(parameters)
+    }
+
+    /// Adds those of another step, which are not here yet, as they begin. The step runs where the first one does.
+    pub fn add(&mut self, step: &Step, seed: u32) -> Result<(), Error> {
+        let known: HashSet<String> = self.state.iter().map(|(name, ..)| name.to_string()).collect();
+        let state = &mut self.state;
         match &step.code {
             Code::Cpu(executable) => state.add(executable.plan())?,
             Code::Device(device, id) => {
@@ -191,7 +215,7 @@ impl Parameters {
                 }
             }
         }
-        for (stream, param) in (0u32..).zip(&step.program.params) {
+        for (stream, param) in (0u32..).zip(&step.program.params).filter(|(_, param)| !known.contains(&param.port.name)) {
             let Some(values) = state.get_mut(&param.port.name) else { continue };
             match (values, param.init) {
                 (SliceMut::F32(x), Init::Constant(value)) => x.fill(value as f32),
@@ -208,14 +232,10 @@ impl Parameters {
                 (SliceMut::Bool(x), Init::Constant(value) | Init::Normal(value)) => x.fill(u8::from(value != 0.0)),
             }
         }
-        let there = match &step.code {
-            Code::Cpu(_) => None,
-            Code::Device(device, _) => {
-                let changed = state.iter().map(|(name, ..)| name.to_string()).collect();
-                Some(There { device: device.clone(), states: States::default(), changed, ran: false })
-            }
-        };
-        Ok(Parameters { state, there })
+        if let Some(there) = &mut self.there {
+            there.changed.extend(self.state.iter().map(|(name, ..)| name.to_string()).filter(|name| !known.contains(name)));
+        }
+        Ok(())
     }
 
     /// Makes sure that what is read here is what the last run left. On the CPU it always is.
@@ -237,7 +257,10 @@ impl Parameters {
         let there = self.there.as_mut().filter(|there| there.device.is(device)).ok_or_else(elsewhere)?;
         let mut session = device.session();
         session.add_states(program, &mut there.states)?;
-        for name in std::mem::take(&mut there.changed) {
+        // Those of other programs wait until one of these runs.
+        let (here, later) = std::mem::take(&mut there.changed).into_iter().partition(|name| there.states.holds(name));
+        there.changed = later;
+        for name in here {
             if let Some(numbers) = self.state.get(&name) {
                 session.write_state(&there.states, &name, numbers)?;
             }

@@ -4,6 +4,7 @@
 //! [`transpose`]; which losses a perturbation reaches, and so the multiplier of its noise, in [`reach`]. That a pass keeps to the arithmetic
 //! which it states, [`validate`] checks on numbers.
 
+pub mod accumulate;
 pub mod algorithm;
 pub mod alone;
 pub mod border;

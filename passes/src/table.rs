@@ -5,7 +5,7 @@ use pushforward_ir::{Diagnostic, Program};
 use crate::algorithm::{Options, Signal};
 use crate::gradient::GRADIENT;
 use crate::simplify::Rules;
-use crate::{cut, dce, differentiate, direct, gradient, perturb, replicate, simplify, update};
+use crate::{accumulate, cut, dce, differentiate, direct, gradient, perturb, replicate, simplify, update};
 
 /// What a pass may change in the numbers. [`crate::validate`] holds it to that on outputs and marked losses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +141,14 @@ pub const PASSES: &[Pass] = &[
         derivative: |_| None,
         uses_up: Some(GRADIENT),
         run: update::run,
+    },
+    Pass {
+        name: "accumulate",
+        about: "in the place of update, for a piece of a batch: add up its gradients",
+        arithmetic: ADDS,
+        derivative: |_| None,
+        uses_up: Some(GRADIENT),
+        run: accumulate::run,
     },
     Pass {
         name: "dce",

@@ -5,6 +5,7 @@
 use pushforward_ir::program::{Init, Output, ParamDecl, Port};
 use pushforward_ir::{Builder, Diagnostic, Op, Program, Value};
 
+use crate::accumulate::ACCUMULATED;
 use crate::algorithm::{Options, float_of};
 use crate::border::scalar_input;
 use crate::gradient::GRADIENT;
@@ -83,9 +84,9 @@ pub const MOMENTUM: &str = "momentum.";
 /// Prefix of the parameters that hold AdamW's averages.
 pub const ADAMW: &str = "adamw.";
 
-/// Whether a parameter of a program is one that this pass added.
+/// Whether a parameter of a program is one that this pass, or `accumulate`, added.
 pub fn is_kept(name: &str) -> bool {
-    [MOMENTUM, ADAMW].iter().any(|prefix| name.starts_with(prefix))
+    [MOMENTUM, ADAMW, ACCUMULATED].iter().any(|prefix| name.starts_with(prefix))
 }
 
 pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnostic>> {
@@ -122,7 +123,7 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
 }
 
 impl Settings {
-    fn factor(&self, name: &str) -> f64 {
+    pub(crate) fn factor(&self, name: &str) -> f64 {
         self.factors.iter().find(|f| f.pattern.matches(name)).map_or(1.0, |f| f.factor)
     }
 
@@ -136,7 +137,7 @@ impl Settings {
 }
 
 /// Every pattern is to mean something, and what is added takes no name that is there.
-fn check(program: &Program, settings: &Settings) -> Result<(), Vec<Diagnostic>> {
+pub(crate) fn check(program: &Program, settings: &Settings) -> Result<(), Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let names: Vec<&str> = program.params.iter().map(|p| p.port.name.as_str()).collect();
     for Factor { pattern, factor } in &settings.factors {
@@ -146,7 +147,8 @@ fn check(program: &Program, settings: &Settings) -> Result<(), Vec<Diagnostic>> 
         }
     }
     let border = names.iter().copied().chain(program.inputs.iter().map(|p| p.name.as_str()));
-    for name in border.filter(|name| is_kept(name)) {
+    // Sums of gradients are there before the update.
+    for name in border.filter(|name| is_kept(name) && !name.starts_with(ACCUMULATED)) {
         let message = format!("the model's `{name}` has a name such as the optimiser gives to what it keeps");
         errors.push(Diagnostic::error(message).hint(format!("give it one that begins with neither `{MOMENTUM}` nor `{ADAMW}`")));
     }
@@ -154,7 +156,7 @@ fn check(program: &Program, settings: &Settings) -> Result<(), Vec<Diagnostic>> 
 }
 
 /// A tensor that lives from step to step, 0 before the first: the parameter, and its old value. It is there already if it is shared.
-fn kept(b: &mut Builder, port: &Port) -> Value {
+pub(crate) fn kept(b: &mut Builder, port: &Port) -> Value {
     let index = b.program().param(&port.name).unwrap_or_else(|| {
         b.program_mut().params.push(ParamDecl { port: port.clone(), init: Init::Constant(0.0), exact: false, decay: false });
         b.program().params.len() as u32 - 1

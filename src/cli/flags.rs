@@ -123,7 +123,8 @@ impl Chosen {
         Ok(program)
     }
 
-    fn warn(&self, diagnostics: Vec<pushforward_ir::Diagnostic>) {
+    /// Says what one may wonder about, with its place in the model's text.
+    pub fn warn(&self, diagnostics: Vec<pushforward_ir::Diagnostic>) {
         warn(Wrong { sources: self.model.sources().clone(), diagnostics });
     }
 }

@@ -13,6 +13,7 @@ use pushforward_models::data::loader::{Feed, Loader, LoaderError};
 use pushforward_models::data::{Source, Splits, epoch_order};
 use pushforward_models::recipe::{Rates, TRAIN_ERROR_IMAGES};
 use pushforward_models::{PRESETS, Recipe, Schedule, presets};
+use pushforward_passes::accumulate;
 
 use super::failure::{Failure, note};
 use super::feed::FeedFlags;
@@ -52,6 +53,9 @@ pub struct Args {
     /// Epochs over which the learning rate rises, before that [default: 0]
     #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = flags::not_negative)]
     warmup: Option<f64>,
+    /// Take each step in pieces of M examples, for batches that memory does not hold at once [default: whole]
+    #[arg(long, value_name = "M", allow_negative_numbers = true, value_parser = flags::batch)]
+    micro_batch: Option<usize>,
     #[command(flatten)]
     feed: FeedFlags,
     /// For a model that learns features: how often the linear probe at the end sees every training image
@@ -343,11 +347,16 @@ fn save(classifier: &Classifier, meta: &Meta, dir: &RunDir) -> Result<(), Failur
 }
 
 fn tensors(classifier: &Classifier) -> Vec<Tensor> {
-    let tensors = classifier.parameters().iter().filter_map(|(name, view)| {
+    let tensors = classifier.parameters().iter().filter(|(name, _)| !is_sum(name)).filter_map(|(name, view)| {
         let array = view.f32()?;
         Some(Tensor { name: name.into(), shape: array.shape().to_vec(), data: array.iter().copied().collect() })
     });
     tensors.collect()
+}
+
+/// Whether a parameter is 0 between steps.
+fn is_sum(name: &str) -> bool {
+    name.starts_with(accumulate::ACCUMULATED)
 }
 
 /// In the place of the parameters of their names.
@@ -363,8 +372,8 @@ fn restore(
     purpose: Purpose,
     meta: &Meta,
 ) -> Result<(), Failure> {
-    let shapes: Vec<(String, Vec<usize>)> =
-        classifier.parameters().iter().map(|(name, view)| (name.into(), view.shape().to_vec())).collect();
+    let lasting = classifier.parameters().iter().filter(|(name, _)| !is_sum(name));
+    let shapes: Vec<(String, Vec<usize>)> = lasting.map(|(name, view)| (name.into(), view.shape().to_vec())).collect();
     checkpoint.check_matches(path, purpose, meta, &shapes)?;
     put(classifier, &checkpoint.tensors)?;
     match classifier.not_finite() {
@@ -395,6 +404,8 @@ struct Plan {
     settings: Settings,
     recipe: Recipe,
     batch: usize,
+    /// Examples in a piece of a step, if it is taken in pieces.
+    piece: Option<usize>,
     feed: FeedFlags,
     loader_threads: usize,
     seed: u32,
@@ -447,6 +458,12 @@ impl Plan {
         let chosen = model.choose(fallback)?;
         let batch = step.batch.unwrap_or(chosen.preset.map_or(DEFAULT_BATCH, |p| p.batch));
         let settings = step.settings(&chosen, Some(batch))?;
+        let piece = args.micro_batch.or_else(|| stored?.flags.iter().find_map(|f| f.strip_prefix(MICRO_BATCH)?.parse().ok()));
+        if let Some(piece) = piece.filter(|&piece| piece > batch) {
+            return Err(Failure::usage(format!(
+                "pieces of {piece} examples are larger than the batch of {batch}; hint: --micro-batch is what memory holds of a larger --batch"
+            )));
+        }
         let mut again = String::new();
         if let Some(name) = model.model.filter(|name| Model::built_in(name).is_none()) {
             again += &format!(" {}", quoted(&name));
@@ -462,12 +479,24 @@ impl Plan {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        Ok(Plan { chosen, sets: model.sets, settings, recipe, batch, feed, loader_threads, seed, again })
+        Ok(Plan {
+            chosen,
+            sets: model.sets,
+            settings,
+            recipe,
+            batch,
+            piece: piece.filter(|&piece| piece < batch),
+            feed,
+            loader_threads,
+            seed,
+            again,
+        })
     }
 
     fn classifier(&self, engine: Engine) -> Result<Classifier, Failure> {
-        self.chosen.ready(&self.settings)?;
-        Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), engine, self.seed)?)
+        let program = self.chosen.ready(&self.settings)?;
+        self.chosen.warn(self.piece.and_then(|_| accumulate::mixing(&program)).into_iter().collect());
+        Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), engine, self.seed, self.piece)?)
     }
 
     /// What the checkpoints of this run say of it, before its first step.
@@ -481,6 +510,9 @@ impl Plan {
         }
         if !passes.prune {
             flags.push(NO_PRUNE.into());
+        }
+        if let Some(piece) = self.piece {
+            flags.push(format!("{MICRO_BATCH}{piece}"));
         }
         if passes.noise_per_example {
             flags.push(NOISE_PER_EXAMPLE.into());
@@ -530,6 +562,7 @@ impl Plan {
 const NO_PRUNE: &str = "--no-prune";
 const NOISE_PER_EXAMPLE: &str = "--noise-per-example";
 const DIRECTIONS: &str = "--directions=";
+const MICRO_BATCH: &str = "--micro-batch=";
 const SCHEDULE: &str = "--schedule=";
 const WARMUP: &str = "--warmup=";
 

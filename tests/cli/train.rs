@@ -272,6 +272,55 @@ fn parameters_that_are_not_finite_are_never_saved() {
     succeeds(&strs(&args("1e-6")));
 }
 
+/// Rounding apart: sums are taken in another order. The noise is that of the whole batch.
+#[test]
+fn a_step_in_pieces_is_the_step() {
+    let place = Place::with_images(300, 100);
+    let numbers = |output: &str| {
+        let bytes = checkpoint(&place, output);
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("a checkpoint");
+        let floats = |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<f32>>();
+        let mut all: Vec<(String, Vec<f32>)> = file.iter().map(|(name, t)| (name.to_string(), floats(t.data()))).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    };
+    for algorithm in ["bp", "lg-fg-a"] {
+        let flags = ["--epochs", "1", "--batch", "100", "--algorithm", algorithm];
+        let pieces = format!("{algorithm}-pieces");
+        trains(&place, algorithm, &flags);
+        trains(&place, &pieces, &[&flags[..], &["--micro-batch", "32"]].concat());
+        let (whole, parts) = (numbers(algorithm), numbers(&pieces));
+        assert_eq!(whole.len(), parts.len());
+        for ((name, x), (other, y)) in whole.iter().zip(&parts) {
+            assert_eq!(name, other);
+            let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            let worst = x.iter().zip(y).fold(0.0f32, |max, (x, y)| max.max((x - y).abs()));
+            assert!(worst <= 1e-4 * largest, "{algorithm}, {name}: {worst} of {largest}");
+        }
+        let [a, b] = [algorithm, &pieces].map(|output| metrics(&place, output)[1][3].parse::<f64>().expect("a loss"));
+        assert!((a - b).abs() < 1e-5 * a, "{a} {b}");
+    }
+    // Flags that are left out are those of the run, and pieces that examples of others matter to are warned of.
+    let (data, output) = (place.arg("data"), place.arg("bp-pieces"));
+    succeeds(&["train", "--resume", "--data", &data, "-o", &output]);
+    refused(&["train", "--resume", "--data", &data, "-o", &output, "--micro-batch", "50"], 1, &["--micro-batch=32", "--micro-batch=50"]);
+    let ran = run(&strs(&small(&place, "bn", &["--epochs", "1", "--micro-batch", "32", "--set", "norm=bn"])));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(
+        ran.err.contains("warning: this `sum` over N lets examples see each other") && ran.err.contains("localmixer.pf:"),
+        "{}",
+        ran.err
+    );
+}
+
+/// Pieces have no loss of their own to stop at: it is the batch's that counts.
+#[test]
+fn a_run_in_pieces_that_diverges_stops() {
+    let place = Place::with_images(300, 100);
+    let diverges = small(&place, "run", &["--epochs", "3", "--lr", "1e30", "--micro-batch", "50"]);
+    check_refused(run(&strs(&diverges)), 1, &["after step ", "first value that is not finite", "hint: "], &strs(&diverges));
+}
+
 #[test]
 fn no_epochs_leave_the_untrained_network() {
     let place = Place::with_images(200, 50);

@@ -4,6 +4,7 @@
 //! | file | shows that |
 //! |---|---|
 //! | `derivatives.rs` | every op's jvp is its difference quotient, and its transpose is the jvp's |
+//! | `accumulate.rs` | a step in pieces of its batch is the step, noise included |
 //! | `unbiased.rs` | the mean of LG-FG-A over all noise is the gradient, exactly; several directions are a mean |
 //! | `random_models.rs` | the same holds for models that no one wrote |
 //! | `reach.rs` | what moves a loss is in reach, on random graphs; mutated rules are caught; LocalMixer's table |
@@ -24,6 +25,7 @@
 //! | `texts.rs` | every emitted text gets past the judges of its language; no contraction of M/8/16 spills |
 //! | `without.rs` | without a rule something gets worse, as the docs say |
 
+mod accumulate;
 mod derivatives;
 mod devices;
 mod equivalence;

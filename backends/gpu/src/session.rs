@@ -42,6 +42,13 @@ struct State {
     len: usize,
 }
 
+impl States {
+    /// Whether there is memory for the parameter `name`.
+    pub fn holds(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
 impl Session {
     pub fn new(driver: Box<dyn Driver + Send>) -> Session {
         Session { driver, programs: Vec::new(), slots: Vec::new() }

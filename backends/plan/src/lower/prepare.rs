@@ -130,8 +130,15 @@ fn trimmed(program: &Program) -> Program {
             let direction = noise.direction.filter(|&a| long(a));
             // Seed and step are read from memory: a constant gets some.
             let stored = |b: &mut Builder, x: Value| if matches!(b.program().op(x), Op::Const(_)) { b.op(COPY, &[x]) } else { x };
-            let args: Vec<Value> = args.iter().map(|&x| stored(b, x)).collect();
-            b.op(Op::Normal(Box::new(Noise { order: list(&noise.order), direction, ..(**noise).clone() })), &args)
+            let mut args: Vec<Value> = args.iter().map(|&x| stored(b, x)).collect();
+            let order = list(&noise.order);
+            // If the axis whose rows are counted goes, rows of the next one are.
+            let first = |order: &[AxisId]| order.iter().copied().find(|&a| Some(a) != noise.direction);
+            if let ([_, _, row], Some(next)) = (&mut args[..], first(&order).filter(|_| first(&noise.order).is_some_and(|a| !long(a)))) {
+                let rows = b.constant(program.axes.size(next) as f64, DType::I32);
+                *row = b.op(Op::Mul, &[*row, rows]);
+            }
+            b.op(Op::Normal(Box::new(Noise { order, direction, ..(**noise).clone() })), &args)
         }
         _ => b.copy(program, v, args),
     })
