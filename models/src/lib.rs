@@ -42,6 +42,36 @@ pub const MODELS: &[BuiltIn] = &[
         text: include_str!("../tanh_mlp.pf"),
     },
     BuiltIn {
+        name: "mlp",
+        file: "models/mlp.pf",
+        about: "linear layers with ReLU, a local loss behind each, replicated over groups of channels",
+        text: include_str!("../mlp.pf"),
+    },
+    BuiltIn {
+        name: "residual_mlp",
+        file: "models/residual_mlp.pf",
+        about: "residual blocks of a linear map and tanh, a local loss behind each",
+        text: include_str!("../residual_mlp.pf"),
+    },
+    BuiltIn {
+        name: "mixer",
+        file: "models/mixer.pf",
+        about: "MLP-Mixer: layer norm with gains, GELU; local losses replicated over patches",
+        text: include_str!("../mixer.pf"),
+    },
+    BuiltIn {
+        name: "convnet",
+        file: "models/convnet.pf",
+        about: "two convolutions with ReLU and pooling, local losses replicated over places",
+        text: include_str!("../convnet.pf"),
+    },
+    BuiltIn {
+        name: "attention",
+        file: "models/attention.pf",
+        about: "self-attention and a perceptron on patches; local losses replicated over patches",
+        text: include_str!("../attention.pf"),
+    },
+    BuiltIn {
         name: "cross_entropy",
         file: "models/cross_entropy.pf",
         about: "the replicated cross entropy of a linear head, without layers: what `bench --loss` times",

@@ -7,29 +7,54 @@ use std::path::Path;
 
 use pushforward_ir::eval::{Inputs, Tensor};
 use pushforward_ir::{DType, Program};
+use pushforward_models::MODELS;
 use pushforward_passes::update::{self, Rule};
 use pushforward_passes::{Algorithm, NoiseSource, Options, perturb, reach};
 
 use pushforward_plan::device::{Limits, Precision, Target};
 
-use crate::support::{
-    LOCALMIXER, Random, SMALL_MIXER, TANH_MLP, assert_near, evaluated, inlined, on_cpu, on_threads, passed, suits, tensors,
-};
+use crate::support::{Random, SMALL_MIXER, TANH_MLP, assert_near, evaluated, inlined, on_cpu, on_threads, passed, suits, tensors};
 
 const BATCH: usize = 5;
+
+/// Sizes of the models that are built in, for tests; the two without layers have tests of their own.
+const SMALL: &[(&str, &[(&str, &str)])] = &[
+    ("localmixer", SMALL_MIXER),
+    ("tanh_mlp", &[("outputs", "2")]),
+    ("mlp", &[("height", "2"), ("width", "3"), ("hidden", "8"), ("groups", "2"), ("layers", "2"), ("classes", "3")]),
+    ("residual_mlp", &[("height", "2"), ("width", "3"), ("hidden", "5"), ("blocks", "2"), ("classes", "3")]),
+    (
+        "mixer",
+        &[
+            ("height", "4"),
+            ("width", "4"),
+            ("grid", "2"),
+            ("channels", "6"),
+            ("groups", "2"),
+            ("inner", "4"),
+            ("blocks", "1"),
+            ("classes", "3"),
+        ],
+    ),
+    ("convnet", &[("height", "4"), ("width", "8"), ("colours", "2"), ("filters", "3"), ("classes", "3")]),
+    ("attention", &[("height", "4"), ("width", "4"), ("grid", "2"), ("channels", "6"), ("heads", "2"), ("blocks", "1"), ("classes", "3")]),
+];
 
 /// Name, text, sizes.
 pub fn models() -> Vec<(String, String, Vec<(&'static str, &'static str)>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/models");
-    let mut models =
-        vec![("localmixer".into(), LOCALMIXER.into(), SMALL_MIXER.to_vec()), ("tanh_mlp".into(), TANH_MLP.into(), vec![("outputs", "2")])];
+    let mut models = Vec::new();
+    for model in MODELS.iter().filter(|m| !["cross_entropy", "linear"].contains(&m.name)) {
+        let sizes = SMALL.iter().find(|s| s.0 == model.name).unwrap_or_else(|| panic!("`{}` needs small sizes here", model.name)).1;
+        models.push((model.name.into(), model.text.into(), sizes.to_vec()));
+    }
     for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
         let path = entry.expect("a folder can be read").path();
         let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
         models.push((name, fs::read_to_string(&path).expect("models are text"), Vec::new()));
     }
     models.sort();
-    assert!(models.len() >= 8, "only {} models: the walker lost some", models.len());
+    assert!(models.len() >= 13, "only {} models: the walker lost some", models.len());
     models
 }
 

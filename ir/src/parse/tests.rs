@@ -1,8 +1,13 @@
 use super::*;
 
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 8] = [
     ("lib.pf", include_str!("../../lib.pf")),
     ("localmixer.pf", include_str!("../../../models/localmixer.pf")),
+    ("mlp.pf", include_str!("../../../models/mlp.pf")),
+    ("residual_mlp.pf", include_str!("../../../models/residual_mlp.pf")),
+    ("mixer.pf", include_str!("../../../models/mixer.pf")),
+    ("convnet.pf", include_str!("../../../models/convnet.pf")),
+    ("attention.pf", include_str!("../../../models/attention.pf")),
     ("tanh_mlp.pf", include_str!("../../../models/tanh_mlp.pf")),
 ];
 
