@@ -249,11 +249,11 @@ fn one_epoch(classifier: &mut Classifier, run: &Run, loader: &mut Loader, meta: 
 /// Goes through the epoch once more from its checkpoint, step by step, up to the one that made the loss or a parameter something that is not
 /// finite; says what in it did. Steps have the same bits each time.
 fn diverged(classifier: &mut Classifier, run: &Run, progress: &mut Progress) -> Stop {
-    progress.print("the loss or a parameter is not finite any more; looking for the step and the op that made it so (slowly)");
-    retrace(classifier, run).unwrap_or_else(|stop| stop)
+    progress.print("the loss or a parameter is not finite any more: the epoch is gone through again, to find the step that made it so");
+    retrace(classifier, run, progress).unwrap_or_else(|stop| stop)
 }
 
-fn retrace(classifier: &mut Classifier, run: &Run) -> Result<Stop, Stop> {
+fn retrace(classifier: &mut Classifier, run: &Run, progress: &mut Progress) -> Result<Stop, Stop> {
     let Run { plan, feed, splits, rates, dir } = *run;
     let checkpoint = Checkpoint::load(&dir.checkpoint()).map_err(|e| Stop::Told(e.into()))?;
     let (set, meta) = (&splits.train, &checkpoint.meta);
@@ -275,6 +275,8 @@ fn retrace(classifier: &mut Classifier, run: &Run) -> Result<Stop, Stop> {
         };
         put(classifier, &before)?;
         let what = format!("{what} after step {} of {} (epoch {})", step + 1, rates.steps, meta.epochs_done + 1);
+        // It may take minutes for a large model; whoever does not wait knows this much.
+        progress.print(&format!("{what}; now the step is run op by op, slowly, to find where that begins"));
         let hint =
             "the checkpoint from before this epoch is kept, and goes the same way again; train anew with a smaller --lr, or a --warmup";
         return Ok(Stop::Told(match classifier.fault(&batch, at)? {
