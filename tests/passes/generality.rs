@@ -99,7 +99,7 @@ fn all_back_ends_agree_in_f64() {
     }
 }
 
-/// In expectation, LG-FG-A is LG-BP on all of them.
+/// In expectation, LG-FG-A is LG-BP on all of them; and BP where no loss is local, which is what FG-A makes of them.
 #[test]
 fn estimates_are_unbiased_on_all_models() {
     for (name, text, sets) in models() {
@@ -108,6 +108,11 @@ fn estimates_are_unbiased_on_all_models() {
         let exact = crate::unbiased::gradients(&crate::unbiased::exact(&program, Algorithm::LG_BP), &inputs);
         let expectation = crate::unbiased::expectation(&program, &inputs, true, &reach::held);
         assert_near(&name, &expectation, &exact, 1e-9, 1e-11);
+        let mut global = program;
+        global.losses.retain(|l| l.local.is_none());
+        let exact = crate::unbiased::gradients(&crate::unbiased::exact(&global, Algorithm::BP), &inputs);
+        let expectation = crate::unbiased::expectation(&global, &inputs, true, &reach::held);
+        assert_near(&format!("{name}, no loss local"), &expectation, &exact, 1e-9, 1e-11);
     }
 }
 

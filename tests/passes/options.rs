@@ -68,7 +68,7 @@ fn model(sets: &Sets, float: DType) -> Program {
 /// A model without a loss for the whole of it has nothing to propagate back through the whole of it.
 fn algorithms(sets: &Sets) -> Vec<Algorithm> {
     let contrastive = sets.contains(&("task", "contrastive"));
-    Algorithm::ALL.into_iter().filter(|a| a.is_local() || !contrastive).collect()
+    [Algorithm::BP, Algorithm::LG_BP, Algorithm::LG_FG_A].into_iter().filter(|a| a.is_local() || !contrastive).collect()
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn every_setting_has_a_step_that_all_back_ends_agree_on() {
     }
 }
 
-/// Plans for the target with the narrowest limits, for every algorithm.
+/// For the target with the narrowest limits.
 #[test]
-fn every_setting_of_every_algorithm_has_a_plan() {
+fn every_setting_has_plans_of_exact_gradients_and_estimates() {
     for sets in settings() {
         let program = model(&sets, DType::F32);
         for algorithm in algorithms(&sets) {
