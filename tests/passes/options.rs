@@ -240,3 +240,22 @@ fn placements_without_a_norm_are_warned_of() {
         assert!(fits, "{sets:?}: {messages:?}");
     }
 }
+
+/// Sums, means and maxima over the empty tuple are what they are over an axis of one element, and so is a norm: nothing is left.
+#[test]
+fn the_empty_tuple_has_one_element() {
+    let text = "pf 1\noption views = none | one;\naxis N, A = 2, V = match views { none => (), one => 1 };\n\
+                model m(x: f32[N, A]) {\n\
+                output sum: f32[N, A] = sum[V](x);\n output product: f32[N] = sum[A](sum[V](x * x));\n\
+                output both: f32[N] = max[V, A](x);\n output mean: f32[N, A] = mean[V](x) * size(V);\n\
+                output norm: f32[N, A] = norm[V](x);\n output same: f32[N] = sum[A](select(delta[V, V](), x, 0));\n}\n";
+    let program = inlined(text, &[], BATCH, DType::F64);
+    let inputs = tensors(&program, &mut Random::new(27));
+    let (x, out) = (&inputs["x"], evaluated(&program, &inputs));
+    let rows = |f: &dyn Fn(&[f64]) -> f64| x.data.chunks(2).map(f).collect::<Vec<_>>();
+    assert_eq!((&out["sum"].data, &out["mean"].data), (&x.data, &x.data));
+    assert_eq!(out["product"].data, rows(&|r| r[0] * r[0] + r[1] * r[1]));
+    assert_eq!(out["both"].data, rows(&|r| r[0].max(r[1])));
+    assert_eq!(out["same"].data, rows(&|r| r[0] + r[1]));
+    assert!(out["norm"].data.iter().all(|&y| y == 0.0));
+}
