@@ -145,6 +145,14 @@ impl Model {
         accumulate::apply(&program, &settings.passes).map_err(|errors| self.wrong(errors))
     }
 
+    /// The program of a training step's gradients, or of their estimates, alone: outputs `grad.<parameter>`, and no parameter changes.
+    pub fn gradients(&self, settings: &Settings) -> Result<Program, Error> {
+        let program = self.inline(&settings.sets, settings.batch)?.program;
+        self.check(&program, settings)?;
+        let names: Vec<&str> = settings.passes.algorithm.passes().iter().copied().filter(|&name| name != "update").collect();
+        self.passes(program, &names, &settings.passes, &mut |_, _| {})
+    }
+
     /// The program of the model's local losses alone, replicated, with derivatives.
     pub fn losses(&self, settings: &Settings, mode: Mode) -> Result<Program, Error> {
         let program = self.inline(&settings.sets, settings.batch)?.program;

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use pushforward::{Engine, Pool, Report, Settings, Step};
+use pushforward::{Algorithm, Engine, Error, Pool, Report, Settings, Step};
 use pushforward_cpu::peak;
 use serde_json::json;
 
 use super::failure::{Failure, note};
 use super::flags::{self, Chosen, ModelFlags, StepFlags};
 use super::loss;
-use super::measure::{Resident, Runner, WARM_UP, median};
+use super::measure::{Resident, Runner, WARM_UP, alternate, median};
 use super::out::{self, bytes};
 use super::train::DEFAULT_PRESET;
 
@@ -34,6 +34,9 @@ pub struct Args {
     /// With --loss: the model's size `groups`, one after the other [default: as the model says]
     #[arg(long, value_name = "G,G", value_delimiter = ',', requires = "loss", value_parser = groups)]
     groups: Vec<usize>,
+    /// A step of every algorithm, each in turns with one of lg-fg-a
+    #[arg(long, conflicts_with_all = ["loss", "algorithm", "own", "ng", "noise_per_example"])]
+    all: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -48,8 +51,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let chosen = args.model.choose(Some(DEFAULT_PRESET))?;
     let settings = args.step.settings(&chosen, chosen.default_batch())?;
-    let pool = Pool::new(args.threads)?;
     let engine = flags::engine(&args.backend, args.threads)?;
+    if args.all {
+        return all(&args, &chosen, &settings, &engine);
+    }
+    let pool = Pool::new(args.threads)?;
     // What this processor can do says nothing of a device.
     let on_cpu = args.backend == "cpu";
     // Measured before and after: the better one is nearer to what the machine can do.
@@ -109,6 +115,68 @@ pub fn run(args: Args) -> Result<(), Failure> {
     rows.push(("peak memory", format!("{peak_bytes}, planned {}", bytes(report.peak_bytes as u64))));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, figure)| vec![name.into(), figure]).collect();
     out::print(&out::table(&rows, &[]))
+}
+
+/// A step of one algorithm beside one of [`MEASURE`].
+struct Beside {
+    algorithm: Algorithm,
+    rounds: usize,
+    ms: f64,
+    /// The median over rounds of how much longer it takes, each measured in the same round: what else the machine does falls on both.
+    times: f64,
+}
+
+/// What the steps of all algorithms are measured by.
+const MEASURE: Algorithm = Algorithm::LG_FG_A;
+
+fn all(args: &Args, chosen: &Chosen, settings: &Settings, engine: &Engine) -> Result<(), Failure> {
+    let runner = |algorithm: Algorithm| {
+        let mut settings = settings.clone();
+        settings.passes.algorithm = algorithm;
+        Step::training(&chosen.model, &settings, engine)
+    };
+    let mut by = Runner::new(runner(MEASURE)?)?;
+    let mut measured = Vec::new();
+    // Of lg-fg-a itself, in all turns.
+    let mut own = Vec::new();
+    for algorithm in Algorithm::ALL {
+        let step = match runner(algorithm) {
+            Ok(step) => step,
+            Err(reason @ Error::Text(_)) => {
+                note(format_args!("{}: not run: {reason}", algorithm.name()));
+                continue;
+            }
+            Err(other) => return Err(other.into()),
+        };
+        let times = alternate(&mut by, &mut Runner::new(step)?, args.steps, PATIENCE)?;
+        own.extend(times.iter().map(|t| t.0));
+        let [ms, ratio] = [median(times.iter().map(|t| t.1)), median(times.iter().map(|t| t.1 / t.0))];
+        note(format_args!("{}: {ms:.3} ms, {ratio:.3} times {}", algorithm.name(), MEASURE.name()));
+        measured.push(Beside { algorithm, rounds: times.len(), ms, times: ratio });
+    }
+    let program = by.step().program();
+    let batch = program.batch.map_or(1, |a| program.axes.size(a));
+    if args.json {
+        let row = |m: &Beside| json!({ "algorithm": m.algorithm.name(), "ms_median": m.ms, "times": m.times, "rounds": m.rounds });
+        let figures = json!({
+            "model": chosen.model.name(),
+            "preset": chosen.preset.map(|p| p.name),
+            "batch": batch,
+            "directions": settings.passes.directions,
+            "backend": args.backend,
+            "measured_by": MEASURE.name(),
+            "measured_by_ms_median": median(own),
+            "algorithms": measured.iter().map(row).collect::<Vec<_>>(),
+        });
+        return out::print(&figures.to_string());
+    }
+    let head = ["algorithm", "ms a step", &format!("times {}", MEASURE.name()), "rounds"].map(String::from).to_vec();
+    let rows = measured
+        .iter()
+        .map(|m| vec![m.algorithm.name().to_string(), format!("{:.3}", m.ms), format!("{:.3}", m.times), m.rounds.to_string()]);
+    let rows: Vec<Vec<String>> = [head].into_iter().chain(rows).collect();
+    out::print(&format!("{}, batch {batch}, {}, in turns with {}", chosen.title(), args.backend, MEASURE.name()))?;
+    out::print(&out::table(&rows, &[false, true, true, true]))
 }
 
 struct Measured {

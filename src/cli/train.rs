@@ -2,10 +2,11 @@
 //! the loader's, files are `run`'s. Read [`run`], then [`epochs`].
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
+use clap::Parser;
 use pushforward::{Algorithm, Engine, Error, Fault, Model, Settings, Wrong};
 use pushforward_gpu::driver::DeviceError;
 use pushforward_ir::Diagnostic;
@@ -81,48 +82,93 @@ pub struct Args {
     output: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
-    let path = args.output.clone().map_or_else(|| default_path(&args), Ok)?;
-    let stored = match args.resume {
-        true => Some(Checkpoint::load(&RunDir::resume(&path)?.checkpoint())?),
-        false => None,
-    };
-    let plan = Plan::of(&args, stored.as_ref().map(|c| &c.meta))?;
-    let source = if args.data == BUILT_IN_DATA { Source::Builtin } else { Source::Dir(PathBuf::from(&args.data)) };
-    let splits = plan.feed.load(&source)?;
+/// The arguments as a command line of their own.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
 
-    let start = Instant::now();
-    Classifier::check(&plan.chosen.model, &plan.settings, &splits, || image_hint(&plan.chosen, &splits))?;
-    let engine = flags::engine(&args.backend, args.threads)?;
-    let mut classifier = plan.classifier(engine.clone())?;
-    let feed = Feed { seed: plan.seed, batch: plan.batch, views: plan.feed.views(classifier.views())? };
-    let meta = plan.meta(&splits, feed.views.len())?;
-    let rates = plan.recipe.rates(splits.train.len().div_ceil(plan.batch)).map_err(Failure::usage)?;
-    let evaluate = args.resume && args.epochs == Some(0);
-    if let Some(checkpoint) = &stored {
-        let purpose = if evaluate { Purpose::Evaluate } else { Purpose::Continue };
-        restore(&mut classifier, checkpoint, &path, purpose, &meta)?;
+impl Args {
+    /// As a person would write them: whatever is not said is as usual.
+    pub fn of(words: &[&str]) -> Result<Args, Failure> {
+        Line::try_parse_from(words).map(|line| line.args).map_err(Failure::usage)
     }
-    let dir = match &stored {
-        Some(_) => RunDir::resume(&path)?,
-        None => RunDir::create(&path, args.force)?,
-    };
-    introduce(&plan, &classifier, &splits, start);
-    let mut done = stored.as_ref().map_or(0, |c| c.meta.epochs_done);
-    if !evaluate {
-        dir.check_writable()?;
-        let run = Run { plan: &plan, feed: &feed, splits: &splits, rates: &rates, dir: &dir };
-        done = epochs(&mut classifier, &run, stored.map_or(meta, |c| c.meta))?;
+
+    /// The data set that they name.
+    pub fn load(&self) -> Result<Splits, Failure> {
+        let source = if self.data == BUILT_IN_DATA { Source::Builtin } else { Source::Dir(PathBuf::from(&self.data)) };
+        self.feed.load(&source)
     }
-    let told = |e: Error| Stop::Failed(e).told(done, &going_on(&plan, &dir));
-    let [test, train] = match classifier.learns_features() {
-        false => both_errors(&mut classifier, &splits).map_err(told)?,
-        true => probed(&mut classifier, &splits, Probe { epochs: args.probe_epochs, seed: plan.seed }, &engine, told)?,
-    };
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let job = Job::of(&args)?;
+    let splits = args.load()?;
+    let [test, train] = job.run(&splits)?;
     if let Some(remark) = &splits.note {
         out::print(remark)?;
     }
     out::print(&format!("test error {test:.2} % train error {train:.2} %"))
+}
+
+/// One run of `train`, for whoever has the data.
+pub struct Job<'a> {
+    args: &'a Args,
+    path: PathBuf,
+    /// What it goes on from.
+    stored: Option<Checkpoint>,
+    plan: Plan,
+}
+
+impl Job<'_> {
+    pub fn of(args: &Args) -> Result<Job<'_>, Failure> {
+        let path = args.output.clone().map_or_else(|| default_path(args), Ok)?;
+        let stored = match args.resume {
+            true => Some(Checkpoint::load(&RunDir::resume(&path)?.checkpoint())?),
+            false => None,
+        };
+        let plan = Plan::of(args, stored.as_ref().map(|c| &c.meta))?;
+        Ok(Job { args, path, stored, plan })
+    }
+
+    /// Errors at the end, in percent: on test and on training images.
+    pub fn run(self, splits: &Splits) -> Result<[f64; 2], Failure> {
+        let Job { args, path, stored, plan } = self;
+        trained(args, &path, stored, &plan, splits)
+    }
+}
+
+fn trained(args: &Args, path: &Path, stored: Option<Checkpoint>, plan: &Plan, splits: &Splits) -> Result<[f64; 2], Failure> {
+    let start = Instant::now();
+    Classifier::check(&plan.chosen.model, &plan.settings, splits, || image_hint(&plan.chosen, splits))?;
+    let engine = flags::engine(&args.backend, args.threads)?;
+    let mut classifier = plan.classifier(engine.clone())?;
+    let feed = Feed { seed: plan.seed, batch: plan.batch, views: plan.feed.views(classifier.views())? };
+    let meta = plan.meta(splits, feed.views.len())?;
+    let rates = plan.recipe.rates(splits.train.len().div_ceil(plan.batch)).map_err(Failure::usage)?;
+    let evaluate = args.resume && args.epochs == Some(0);
+    if let Some(checkpoint) = &stored {
+        let purpose = if evaluate { Purpose::Evaluate } else { Purpose::Continue };
+        restore(&mut classifier, checkpoint, path, purpose, &meta)?;
+    }
+    let dir = match &stored {
+        Some(_) => RunDir::resume(path)?,
+        None => RunDir::create(path, args.force)?,
+    };
+    introduce(plan, &classifier, splits, start);
+    let mut done = stored.as_ref().map_or(0, |c| c.meta.epochs_done);
+    if !evaluate {
+        dir.check_writable()?;
+        let run = Run { plan, feed: &feed, splits, rates: &rates, dir: &dir };
+        done = epochs(&mut classifier, &run, stored.map_or(meta, |c| c.meta))?;
+    }
+    let told = |e: Error| Stop::Failed(e).told(done, &going_on(plan, &dir));
+    match classifier.learns_features() {
+        false => both_errors(&mut classifier, splits).map_err(told),
+        true => probed(&mut classifier, splits, Probe { epochs: args.probe_epochs, seed: plan.seed }, &engine, told),
+    }
 }
 
 /// What a run is made of, and does not change.
@@ -367,13 +413,7 @@ fn put(classifier: &mut Classifier, tensors: &[Tensor]) -> Result<(), Error> {
 }
 
 /// Puts a checkpoint's tensors in the place of the parameters, if it is one of this run.
-fn restore(
-    classifier: &mut Classifier,
-    checkpoint: &Checkpoint,
-    path: &std::path::Path,
-    purpose: Purpose,
-    meta: &Meta,
-) -> Result<(), Failure> {
+fn restore(classifier: &mut Classifier, checkpoint: &Checkpoint, path: &Path, purpose: Purpose, meta: &Meta) -> Result<(), Failure> {
     let lasting = classifier.parameters().iter().filter(|(name, _)| !is_sum(name));
     let shapes: Vec<(String, Vec<usize>)> = lasting.map(|(name, view)| (name.into(), view.shape().to_vec())).collect();
     checkpoint.check_matches(path, purpose, meta, &shapes)?;

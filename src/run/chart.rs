@@ -15,10 +15,21 @@ pub struct Panel {
     pub lines: Vec<Line>,
 }
 
+/// The legend has one entry for all lines of a name.
 pub struct Line {
     pub name: &'static str,
     pub look: Look,
+    pub drawn: Drawing,
     pub points: Vec<(f64, f64)>,
+}
+
+/// How the points of a line are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drawing {
+    /// As dots, and a line through them.
+    Both,
+    Dots,
+    Line,
 }
 
 /// Colour and weight of a line.
@@ -26,6 +37,7 @@ pub struct Line {
 pub enum Look {
     First,
     Second,
+    Third,
     /// As the first or second, but not of ours.
     FirstAside,
     SecondAside,
@@ -36,6 +48,7 @@ impl Look {
         match self {
             Look::First => BLUE,
             Look::Second => ORANGE,
+            Look::Third => GREEN,
             Look::FirstAside => RGBColor(120, 170, 220),
             Look::SecondAside => RGBColor(235, 165, 110),
         }
@@ -64,6 +77,7 @@ pub fn lines(title: &str, subtitle: &str, columns: usize, panels: &[Panel]) -> R
         let mut left = LEFT;
         for (name, look) in named {
             line(area, &[(left * SCALE, 79 * SCALE), ((left + 22) * SCALE, 79 * SCALE)], look.colour(), 2)?;
+            area.draw(&Circle::new(((left + 11) * SCALE, 79 * SCALE), 3 * SCALE, look.colour().filled()))?;
             text(area, name, (left + 28, 83), 13, INK, Side::Left)?;
             left += 28 + 8 * name.chars().count() as i32 + 14;
         }
@@ -106,8 +120,10 @@ fn draw_panel(area: &Area, panel: &Panel, (left, top): (i32, i32)) -> Drawn<()> 
     line(area, &[(left * SCALE, top * SCALE), (left * SCALE, bottom * SCALE), (right * SCALE, bottom * SCALE)], AXIS, 1)?;
     for one in &panel.lines {
         let path: Vec<_> = one.points.iter().filter(|p| drawable(p.0) && drawable(p.1)).map(|&p| place(p)).collect();
-        line(area, &path, one.look.colour(), 2)?;
-        for at in path {
+        if one.drawn != Drawing::Dots {
+            line(area, &path, one.look.colour(), 2)?;
+        }
+        for at in path.into_iter().filter(|_| one.drawn != Drawing::Line) {
             area.draw(&Circle::new(at, 3 * SCALE, one.look.colour().filled()))?;
         }
     }
@@ -202,6 +218,9 @@ fn drawable(x: f64) -> bool {
 
 /// As few digits as tell ticks apart.
 fn short(x: f64) -> String {
+    if x < 0.001 {
+        return format!("{x:e}");
+    }
     let rounded = format!("{x:.3}");
     match rounded.contains('.') {
         true => rounded.trim_end_matches('0').trim_end_matches('.').to_string(),
@@ -214,8 +233,15 @@ mod tests {
     use super::*;
 
     fn panel(points: &[(f64, f64)]) -> Panel {
-        let line = |name, look| Line { name, look, points: points.to_vec() };
-        let lines = vec![line("a", Look::First), line("b", Look::Second), line("c", Look::FirstAside), line("d", Look::SecondAside)];
+        let line = |name, look, drawn| Line { name, look, drawn, points: points.to_vec() };
+        let lines = vec![
+            line("a", Look::First, Drawing::Both),
+            line("b", Look::Second, Drawing::Dots),
+            line("b", Look::Second, Drawing::Line),
+            line("c", Look::FirstAside, Drawing::Both),
+            line("d", Look::SecondAside, Drawing::Both),
+            line("e", Look::Third, Drawing::Line),
+        ];
         Panel { title: "a < b".into(), x: "x", y: "y", lines }
     }
 
@@ -245,7 +271,7 @@ mod tests {
         assert_eq!(ticks(3.0, 20_000.0), [10.0, 100.0, 1000.0, 10_000.0]);
         assert_eq!(ticks(0.95, 1.25), [1.0, 1.1, 1.2]);
         assert_eq!(ticks(0.95, 3.2), [1.0, 1.5, 2.0, 2.5, 3.0]);
-        assert_eq!([0.05, 1.0, 2000.0, 0.1 * 3.0].map(short), ["0.05", "1", "2000", "0.3"]);
+        assert_eq!([0.05, 1.0, 2000.0, 0.1 * 3.0, 0.0001].map(short), ["0.05", "1", "2000", "0.3", "1e-4"]);
     }
 
     /// Of places: the ends of the axis are the ends of the panel, and equal ratios lie equally far apart.

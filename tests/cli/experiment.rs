@@ -96,8 +96,93 @@ fn ablation_leaves_out_one_thing_at_a_time() {
     assert!(read("c", "md").contains("| everything | "));
 }
 
+/// 102 points of 400 samples each, with their own standard errors. Five of these are allowed: squares of products of normal numbers have long
+/// tails, so that standard errors from a few hundred samples are rough. Nothing is drawn anew from one run of the test to the next.
+#[test]
+fn fig8_lies_on_its_lines() {
+    let place = Place::new();
+    let ran = run(&["experiment", "fig8", "--samples", "400", "--threads", "1", "-o", &place.arg("out")]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""), "{}", ran.err);
+    assert_eq!(place.names("out"), ["fig8.csv", "fig8.svg"]);
+    let rows = table(&fs::read_to_string(place.path("out/fig8.csv")).unwrap());
+    assert_eq!(rows.len(), 2 * (7 + 5 + 5) * 3);
+    let figure = |row: &BTreeMap<String, String>, key: &str| row[key].parse::<f64>().unwrap_or_else(|e| panic!("{key}: {e}"));
+    for row in &rows {
+        let off = (figure(row, "variance") - figure(row, "theory")) / figure(row, "standard_error");
+        assert!(off.abs() < 5.0 && (off - figure(row, "standard_errors_off")).abs() < 0.01, "{row:?}");
+        // Of at least one number, in units of its standard deviation.
+        assert!(figure(row, "bias") < 4.0, "{row:?}");
+        assert_eq!(row["noise_on"] == "the layer alone", row["theory"] == row["theory_layer_alone"], "{row:?}");
+    }
+    // What the figure is about: noise that the batch shares does not average out over it, and noise on activities does not mind inputs.
+    let at = |noise: &str, estimator: &str, batch: &str, inputs: &str| {
+        let found = |r: &&BTreeMap<String, String>| {
+            (r["noise_on"].as_str(), r["estimator"].as_str(), r["batch"].as_str(), r["inputs"].as_str())
+                == (noise, estimator, batch, inputs)
+                && r["outputs"] == "4"
+        };
+        figure(rows.iter().find(found).expect("it is measured"), "variance")
+    };
+    for noise in ["the layer alone", "all layers"] {
+        assert!(at(noise, "weights: shared noise", "4096", "4") > 10.0 * at(noise, "weights: independent noise", "4096", "4"));
+        assert!(at(noise, "weights: independent noise", "16", "256") > 5.0 * at(noise, "weights: independent noise", "16", "4"));
+        assert!(at(noise, "activities", "16", "256") < 2.0 * at(noise, "activities", "16", "4"));
+    }
+    let svg = fs::read_to_string(place.path("out/fig8.svg")).unwrap();
+    for part in ["Noise on all layers", "batch N", "outputs q", "weights: shared noise", "400 samples each"] {
+        assert!(svg.contains(part), "`{part}` is not in the figure");
+    }
+}
+
+#[test]
+fn table3_does_not_do_again_what_is_done() {
+    let place = Place::with_images(300, 100);
+    let (data, out) = (place.arg("data"), place.arg("out"));
+    let args = |seeds: &'static str, epochs: &'static str| {
+        let first = ["experiment", "table3", "--preset", "S/1/1", "--algorithm", "bp", "--algorithm", "dfa", "--threads", "1"];
+        run(&[&first[..], &["--epochs", epochs, "--seeds", seeds, "--data", &data, "-o", &out]].concat())
+    };
+    let read = |file: &str| fs::read_to_string(place.path(&format!("out/{file}"))).unwrap();
+    let ran = args("1", "2");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""), "{}", ran.err);
+    assert_eq!(ran.err.matches("\nepoch ").count(), 4, "two epochs of two rows\n{}", ran.err);
+    assert_eq!(place.names("out"), ["s-1-1-bp-0", "s-1-1-dfa-0", "table3.csv", "table3.md", "table3.svg"]);
+    let checkpoint = fs::read(place.path("out/s-1-1-bp-0/checkpoint.safetensors")).unwrap();
+
+    let ran = args("2", "2");
+    assert_eq!(ran.err.matches("\nepoch ").count(), 4, "two epochs of the second seed alone\n{}", ran.err);
+    assert!(ran.err.contains("S/1/1 bp, seed 1 (3 of 4)"), "{}", ran.err);
+    assert_eq!(fs::read(place.path("out/s-1-1-bp-0/checkpoint.safetensors")).unwrap(), checkpoint);
+    let rows = table(&read("table3.csv"));
+    assert_eq!(rows.iter().map(|r| r["algorithm"].as_str()).collect::<Vec<_>>(), ["bp", "dfa"]);
+    for row in &rows {
+        // The mean and deviation of what the runs say themselves.
+        let last = |seed: usize| {
+            let metrics = table(&read(&format!("s-1-1-{}-{seed}/metrics.csv", row["algorithm"])));
+            metrics[1]["test_error"].parse::<f64>().unwrap()
+        };
+        let (a, b) = (last(0), last(1));
+        let near = |key: &str, x: f64| assert!((row[key].parse::<f64>().unwrap() - x).abs() < 1e-3, "{key}: {row:?}, not {x}");
+        near("test_error", (a + b) / 2.0);
+        near("test_deviation", (a - b).abs() / 2f64.sqrt());
+        assert_eq!((row["seeds"].as_str(), row["epochs"].as_str()), ("2", "2"));
+        // Of other data and fewer epochs, nothing is known.
+        assert!(row["reference_test_error"].is_empty() && row["paper_test_error"].is_empty());
+    }
+    assert!(read("table3.md").contains("| S/1/1 | DFA | 2 | ") && read("table3.svg").contains("S/1/1"));
+
+    let ran = args("1", "3");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("S/1/1 bp, seed 0 (1 of 2): ") && ran.err.contains("epochs: `2` in the file, `3` here"), "{}", ran.err);
+}
+
 #[test]
 fn wrong_requests() {
+    refused(&["experiment", "fig8", "--samples", "1"], 2, &["two samples at least"]);
+    refused(&["experiment", "table3", "--seeds", "0"], 2, &["at least one run"]);
+    refused(&["experiment", "table3", "--epochs", "0"], 2, &["at least one epoch"]);
+    refused(&["experiment", "table3", "--data", "no-such-folder"], 1, &["no-such-folder"]);
+    refused(&["experiment", "table3", "--algorithm", "lgfga"], 2, &["did you mean `lg-fg-a`?"]);
     refused(&["experiment", "fig6"], 2, &["fig6"]);
     refused(&["experiment", "fig5", "--groups", "0"], 2, &["at least one group"]);
     refused(&["experiment", "fig5", "--groups", "7"], 1, &["groups"]);

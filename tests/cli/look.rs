@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
+use pushforward::Algorithm;
 use serde_json::Value;
 
 use crate::{Ran, check_refused, pushforward, run, succeeds};
@@ -166,6 +167,23 @@ fn bench_gives_its_figures_as_json() {
 }
 
 /// Both forms in one run, and what they cost, for each number of groups.
+#[test]
+fn bench_sets_all_algorithms_beside_one() {
+    let sizes = ["--preset", "S/1/1", "--batch", "8", "--steps", "3", "--threads", "1"];
+    let text = succeeds(&[&["bench", "--all", "--json"], &sizes[..]].concat());
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    let rows = all["algorithms"].as_array().expect("a row for each");
+    let names: Vec<_> = rows.iter().map(|r| r["algorithm"].as_str().unwrap()).collect();
+    assert_eq!(names, Algorithm::ALL.map(Algorithm::name));
+    assert!(rows.iter().all(|r| r["rounds"] == 3 && r["ms_median"].as_f64() > Some(0.0) && r["times"].as_f64() > Some(0.0)), "{text}");
+    assert_eq!((&all["measured_by"], &all["batch"]), (&"lg-fg-a".into(), &8.into()));
+    let shown = succeeds(&[&["bench", "--all"], &sizes[..]].concat());
+    let head = "localmixer S/1/1, batch 8, cpu, in turns with lg-fg-a\nalgorithm  ms a step  times lg-fg-a  rounds\nbp  ";
+    assert!(shown.starts_with(head), "{shown}");
+    check_refused(run(&["bench", "--all", "tanh_mlp", "--batch", "8"]), 1, &["local"], &["bench"]);
+    check_refused(run(&["bench", "--all", "--algorithm", "bp"]), 2, &["cannot be used with"], &["bench"]);
+}
+
 #[test]
 fn bench_compares_losses_alone() {
     let sizes = ["--set", "patches=4", "--set", "channels=32", "--set", "classes=5", "--batch", "6", "--steps", "2", "--threads", "1"];

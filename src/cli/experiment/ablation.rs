@@ -12,7 +12,7 @@ use super::super::failure::{Failure, note};
 use super::super::flags;
 use super::super::measure::{Runner, alternate, median, repeat, too_large};
 use super::super::out::{bytes, thousands};
-use super::{Common, cell, csv};
+use super::{Common, Rounds, cell, csv};
 use crate::run::chart::{Ratios, dots};
 
 #[derive(clap::Args)]
@@ -29,6 +29,8 @@ pub struct Args {
     /// Steps of more FLOPs than this are counted only; 0 for no time at all
     #[arg(long, value_name = "GFLOP", default_value = "150", value_parser = flags::not_negative)]
     most: f64,
+    #[command(flatten)]
+    rounds: Rounds,
     #[command(flatten)]
     common: Common,
 }
@@ -114,12 +116,12 @@ fn costs(model: &Model, settings: &Settings, args: &Args, pool: &Pool) -> Result
                 let mut runner = Runner::new(Step::compile(program, pool)?)?;
                 Ok(match whole {
                     Some(whole) => {
-                        let times = alternate(whole, &mut runner, args.common.steps, PATIENCE)?;
+                        let times = alternate(whole, &mut runner, args.rounds.steps, PATIENCE)?;
                         own.extend(times.iter().map(|t| t.0));
                         (median(times.iter().map(|t| t.1)), median(times.iter().map(|t| t.1 / t.0)))
                     }
                     None => {
-                        let times = repeat(&mut runner, args.common.steps, PATIENCE)?;
+                        let times = repeat(&mut runner, args.rounds.steps, PATIENCE)?;
                         *whole = Some(runner);
                         own.extend(times);
                         (median(own.iter().copied()), 1.0)

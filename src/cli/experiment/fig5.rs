@@ -7,8 +7,8 @@ use pushforward_passes::alone::Mode;
 use super::super::failure::{Failure, note};
 use super::super::flags::{self, ModelFlags, SimplifyFlags};
 use super::super::loss::{Compared, DEFAULT_LOSS, Form, compare};
-use super::{Common, cell, csv};
-use crate::run::chart::{Line, Look, Panel, lines};
+use super::{Common, Rounds, cell, csv};
+use crate::run::chart::{Drawing, Line, Look, Panel, lines};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,6 +23,8 @@ pub struct Args {
     /// Numbers of groups
     #[arg(long, value_name = "G,G", value_delimiter = ',', default_value = "1,4,16,64", value_parser = groups)]
     groups: Vec<usize>,
+    #[command(flatten)]
+    rounds: Rounds,
     #[command(flatten)]
     common: Common,
 }
@@ -54,7 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut measured = Vec::new();
     for mode in Mode::ALL {
         for &groups in &args.groups {
-            let one = compare(&chosen, &settings, Some(groups), mode, &pool, args.common.steps)?;
+            let one = compare(&chosen, &settings, Some(groups), mode, &pool, args.rounds.steps)?;
             let what = format!("{}, {groups} groups", mode.name());
             match &one.times {
                 Ok(t) => note(format_args!("{what}: {:.2} ms simplified, {:.2} ms written out", t.simplified, t.written_out)),
@@ -155,10 +157,10 @@ fn panels(measured: &[Compared], reference: &[(Mode, bool, &[Measured])]) -> Vec
                 points.filter_map(|p| Some((p.0 as f64, theirs(p)?))).collect::<Vec<_>>()
             };
             let all = [
-                Line { name: "written out", look: Look::Second, points: own(false) },
-                Line { name: "simplified", look: Look::First, points: own(true) },
-                Line { name: "JAX, written out", look: Look::SecondAside, points: other(false) },
-                Line { name: "JAX, fused by hand", look: Look::FirstAside, points: other(true) },
+                Line { name: "written out", look: Look::Second, drawn: Drawing::Both, points: own(false) },
+                Line { name: "simplified", look: Look::First, drawn: Drawing::Both, points: own(true) },
+                Line { name: "JAX, written out", look: Look::SecondAside, drawn: Drawing::Both, points: other(false) },
+                Line { name: "JAX, fused by hand", look: Look::FirstAside, drawn: Drawing::Both, points: other(true) },
             ];
             let lines = all.into_iter().filter(|l| !l.points.is_empty()).collect();
             Panel { title: format!("{title}, {}", mode.name()), x: "groups", y, lines }

@@ -2,6 +2,8 @@
 
 mod ablation;
 mod fig5;
+mod fig8;
+mod table3;
 
 use std::path::{Path, PathBuf};
 
@@ -19,16 +21,25 @@ pub struct Args {
 enum Which {
     /// Memory and time of the replicated loss, simplified and written out, against the number of groups, beside the reference's
     Fig5(fig5::Args),
+    /// Variance of the forward-gradient estimators against batch and sizes of a layer, over the lines that theory has for them
+    Fig8(fig8::Args),
+    /// Errors of every algorithm that fits a data set: mean and deviation over seeds, beside those of the reference; goes on where it was stopped
+    Table3(table3::Args),
     /// What simplify, pruning, shared masks and each family of rules are worth, for each preset
     Ablation(ablation::Args),
+}
+
+/// Of experiments that take time.
+#[derive(clap::Args)]
+struct Rounds {
+    /// Rounds to time [default: as many as fit into some seconds, at least 3]
+    #[arg(long, value_name = "N", value_parser = rounds)]
+    steps: Option<usize>,
 }
 
 /// Flags that experiments share.
 #[derive(clap::Args)]
 struct Common {
-    /// Rounds to time [default: as many as fit into some seconds, at least 3]
-    #[arg(long, value_name = "N", value_parser = rounds)]
-    steps: Option<usize>,
     /// [default: as many as the machine runs at once]
     #[arg(long, value_name = "T", default_value = "0", hide_default_value = true, value_parser = flags::threads)]
     threads: usize,
@@ -43,6 +54,8 @@ struct Common {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.which {
         Which::Fig5(args) => fig5::run(args),
+        Which::Fig8(args) => fig8::run(args),
+        Which::Table3(args) => table3::run(args),
         Which::Ablation(args) => ablation::run(args),
     }
 }
@@ -62,7 +75,7 @@ impl Common {
 
 /// What an experiment may have written.
 fn ours(file: &Path) -> bool {
-    ["fig5", "ablation"].iter().any(|name| ["csv", "svg", "md"].iter().any(|end| file == Path::new(&format!("{name}.{end}"))))
+    ["fig5", "fig8", "ablation"].iter().any(|name| ["csv", "svg", "md"].iter().any(|end| file == Path::new(&format!("{name}.{end}"))))
 }
 
 /// Rows under a head, as CSV.
