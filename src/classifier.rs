@@ -11,7 +11,7 @@ use pushforward_ir::DType;
 use pushforward_ir::program::Port;
 use pushforward_models::RecipeError;
 use pushforward_models::data::loader::Batch;
-use pushforward_models::data::{DataError, DataSet, Splits};
+use pushforward_models::data::{DataError, DataSet, Scale, Splits};
 use pushforward_models::recipe::pixel;
 use pushforward_passes::accumulate;
 
@@ -46,6 +46,8 @@ pub struct Classifier {
     ports: Ports,
     engine: Engine,
     parameters: Parameters,
+    /// What is done to images that are looked at; those of a step come scaled.
+    scale: Scale,
     /// By batch; for pieces of one, if steps are taken in pieces.
     training: HashMap<usize, Step>,
     pieces: Option<Pieces>,
@@ -208,7 +210,7 @@ impl Classifier {
             parameters.add(&pieces.apply, seed)?;
         }
         let training = piece.or(settings.batch).map(|n| (n, step)).into_iter().collect();
-        Ok(Classifier { model, settings, ports, engine, parameters, training, pieces, looking: HashMap::new() })
+        Ok(Classifier { model, settings, ports, engine, parameters, scale: Scale::default(), training, pieces, looking: HashMap::new() })
     }
 
     /// Whether a data set fits a model: images, labels, and enough of them for a batch. `hint` says what to do about images that do not.
@@ -230,6 +232,11 @@ impl Classifier {
             Some(batch) if batch > set.len() => Err(ClassifierError::Batch { batch, data, images: set.len() }),
             _ => Ok(()),
         }
+    }
+
+    /// How images are scaled before the network looks at them.
+    pub fn set_scale(&mut self, scale: Scale) {
+        self.scale = scale;
     }
 
     /// How many views of each image a step takes: those of a batch's pixels.
@@ -349,7 +356,9 @@ impl Classifier {
         let size = self.seen_at_once().unwrap_or(count).max(1);
         let mut wrong = 0;
         for first in (0..count).step_by(size) {
-            wrong += self.look(&plain(first..count.min(first + size), set))?.wrong.unwrap_or(0);
+            let mut batch = plain(first..count.min(first + size), set);
+            self.scale.apply(&mut batch.pixels);
+            wrong += self.look(&batch)?.wrong.unwrap_or(0);
         }
         Ok(100.0 * wrong as f64 / count.max(1) as f64)
     }
@@ -363,6 +372,7 @@ impl Classifier {
         let mut numbers = Vec::with_capacity(count * width);
         for first in (0..count).step_by(views * n) {
             let mut batch = plain((first..first + views * n).map(|index| index.min(count - 1)), set);
+            self.scale.apply(&mut batch.pixels);
             batch.labels.truncate(n);
             self.look(&batch)?;
             let seen = self.looking.get(&n).and_then(|step| step.output(&features)).and_then(View::f32);
@@ -583,6 +593,7 @@ mod tests {
             ports,
             engine,
             parameters,
+            scale: Scale::default(),
             training: HashMap::new(),
             pieces: None,
             looking: HashMap::from([(2, step)]),

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use pushforward_models::data::augment::Chances;
 use pushforward_models::data::loader::{Feed, Loader};
-use pushforward_models::data::{Source, load};
+use pushforward_models::data::{Scale, Source, load};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = std::env::args().nth(1).map_or(Source::Builtin, |dir| Source::Dir(PathBuf::from(dir)));
     let splits = load(&source)?;
     let most = thread::available_parallelism()?.get();
     for threads in [1, most] {
-        let feed = Feed { seed: 0, batch: 128, views: vec![Chances::byol(0, 0.5), Chances::byol(1, 0.5)] };
+        let feed = Feed { seed: 0, batch: 128, views: vec![Chances::byol(0, 0.5), Chances::byol(1, 0.5)], scale: Scale::default() };
         let began = Instant::now();
         let images = thread::scope(|scope| {
             let mut loader = Loader::new(scope, &splits.train, feed, 0..1, threads);

@@ -1,7 +1,7 @@
 //! Flags that say which images are trained on, and what is done to them before a step sees them. Read [`FeedFlags::views`].
 
 use pushforward_models::data::augment::Chances;
-use pushforward_models::data::{self, Broken, Source, Splits};
+use pushforward_models::data::{self, Broken, DataSet, Scale, Source, Splits};
 
 use super::failure::{Failure, note};
 
@@ -14,6 +14,10 @@ pub struct FeedFlags {
     /// The least part of an image's area that a crop of `byol` keeps [default: 0.5]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = area)]
     crop_area: Option<f64>,
+    /// What the network sees of pixels: `unit`, from 0 to 1; `standard`, each channel of mean 0 and deviation 1 over the training images
+    /// [default: unit, and standard for a model that learns from views]
+    #[arg(long, value_name = "unit|standard", value_parser = pixels)]
+    pixels: Option<Pixels>,
     /// What becomes of image files that are broken: `stop`, they are named and nothing is trained; `skip`, they are named and left out
     #[arg(long, value_name = "stop|skip", default_value = "stop", value_parser = broken)]
     broken: Broken,
@@ -26,12 +30,33 @@ enum Augment {
     Byol,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pixels {
+    Unit,
+    Standard,
+}
+
+impl Pixels {
+    fn name(self) -> &'static str {
+        match self {
+            Pixels::Unit => "unit",
+            Pixels::Standard => "standard",
+        }
+    }
+
+    /// Where nothing is said.
+    fn usual(views: usize) -> Pixels {
+        if views > 1 { Pixels::Standard } else { Pixels::Unit }
+    }
+}
+
 /// The paper's for CIFAR-10.
 const CROP_AREA: f64 = 0.5;
 
 /// As they stand in a checkpoint's flags.
 const AUGMENT: &str = "--augment=";
 const AREA: &str = "--crop-area=";
+const PIXELS: &str = "--pixels=";
 
 impl Augment {
     const ALL: [Augment; 3] = [Augment::None, Augment::Flip, Augment::Byol];
@@ -87,11 +112,20 @@ impl FeedFlags {
         Ok((0..views).map(chances).collect())
     }
 
+    /// What is done to the pixels of a set of images with so many views.
+    pub fn scale(&self, views: usize, set: &DataSet) -> Scale {
+        match self.pixels.unwrap_or(Pixels::usual(views)) {
+            Pixels::Unit => Scale::default(),
+            Pixels::Standard => Scale::of(set),
+        }
+    }
+
     /// What is not as usual, as the flags that say it.
     pub fn spelled(&self, views: usize) -> Vec<String> {
         let augment = self.augment.filter(|&a| a != Augment::usual(views)).map(|a| format!("{AUGMENT}{}", a.name()));
         let area = self.crop_area.filter(|&a| a != CROP_AREA).map(|a| format!("{AREA}{a}"));
-        augment.into_iter().chain(area).collect()
+        let pixels = self.pixels.filter(|&p| p != Pixels::usual(views)).map(|p| format!("{PIXELS}{}", p.name()));
+        augment.into_iter().chain(area).chain(pixels).collect()
     }
 
     /// Where these flags say nothing, what [`FeedFlags::spelled`] wrote.
@@ -100,6 +134,7 @@ impl FeedFlags {
         FeedFlags {
             augment: self.augment.or_else(|| augment(stored(AUGMENT)?).ok()),
             crop_area: self.crop_area.or_else(|| area(stored(AREA)?).ok()),
+            pixels: self.pixels.or_else(|| pixels(stored(PIXELS)?).ok()),
             broken: self.broken,
         }
     }
@@ -108,6 +143,11 @@ impl FeedFlags {
 fn augment(text: &str) -> Result<Augment, String> {
     let found = Augment::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(text));
     found.ok_or_else(|| format!("nothing is called `{text}` that could be done to images: there are none, flip, byol"))
+}
+
+fn pixels(text: &str) -> Result<Pixels, String> {
+    let found = [Pixels::Unit, Pixels::Standard].into_iter().find(|p| p.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| "expected `unit` or `standard`".into())
 }
 
 fn broken(text: &str) -> Result<Broken, String> {
@@ -140,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_usual_is_not_spelled() {
-        let flags = |augment, crop_area| FeedFlags { augment, crop_area, broken: Broken::Stop };
+        let flags = |augment, crop_area| FeedFlags { augment, crop_area, pixels: None, broken: Broken::Stop };
         assert!(flags(None, None).spelled(2).is_empty() && flags(Some(Augment::Byol), Some(0.5)).spelled(2).is_empty());
         let odd = flags(Some(Augment::Byol), Some(0.3));
         assert_eq!(odd.spelled(1), ["--augment=byol", "--crop-area=0.3"]);
@@ -151,7 +191,7 @@ mod tests {
 
     #[test]
     fn nothing_crops_but_byol() {
-        let flags = |augment, crop_area| FeedFlags { augment, crop_area, broken: Broken::Stop };
+        let flags = |augment, crop_area| FeedFlags { augment, crop_area, pixels: None, broken: Broken::Stop };
         assert!(flags(Some(Augment::Flip), Some(0.5)).views(1).is_err());
         assert!(flags(None, Some(0.5)).views(1).is_err());
         assert_eq!(flags(None, Some(0.3)).views(2).ok(), Some(vec![Chances::byol(0, 0.3), Chances::byol(1, 0.3)]));

@@ -145,7 +145,9 @@ fn trained(args: &Args, path: &Path, stored: Option<Checkpoint>, plan: &Plan, sp
     Classifier::check(&plan.chosen.model, &plan.settings, splits, || image_hint(&plan.chosen, splits))?;
     let engine = flags::engine(&args.backend, args.threads)?;
     let mut classifier = plan.classifier(engine.clone())?;
-    let feed = Feed { seed: plan.seed, batch: plan.batch, views: plan.feed.views(classifier.views())? };
+    let (views, scale) = (plan.feed.views(classifier.views())?, plan.feed.scale(classifier.views(), &splits.train));
+    classifier.set_scale(scale.clone());
+    let feed = Feed { seed: plan.seed, batch: plan.batch, views, scale };
     let meta = plan.meta(splits, feed.views.len())?;
     let rates = plan.recipe.rates(splits.train.len().div_ceil(plan.batch)).map_err(Failure::usage)?;
     let evaluate = args.resume && args.epochs == Some(0);

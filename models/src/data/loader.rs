@@ -12,7 +12,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use super::augment::{self, Chances, Which};
-use super::{DataSet, epoch_order};
+use super::{DataSet, Scale, epoch_order};
 
 /// What a step is fed.
 #[derive(Clone, PartialEq, Debug)]
@@ -22,6 +22,8 @@ pub struct Feed {
     pub batch: usize,
     /// What is done to each view of an image; their number is that of the views.
     pub views: Vec<Chances>,
+    /// Of the channels of the views.
+    pub scale: Scale,
 }
 
 /// Images for one step.
@@ -29,7 +31,7 @@ pub struct Feed {
 pub struct Batch {
     /// From 0.
     pub epoch: u32,
-    /// `[views, count, height, width, channels]`, in [0, 1].
+    /// `[views, count, height, width, channels]`, in [0, 1] before they are scaled.
     pub pixels: Vec<f32>,
     /// `[count]`
     pub labels: Vec<i32>,
@@ -119,6 +121,7 @@ impl Feed {
         for ((view, chances, image), out) in views.zip(pixels.chunks_exact_mut(each)) {
             augment::view(set.image(image as usize), size, chances, Which { seed: self.seed, epoch, image, view }, out);
         }
+        self.scale.apply(&mut pixels);
         Batch { epoch, pixels, labels: images.iter().map(|&image| i32::from(set.labels[image as usize])).collect() }
     }
 }
@@ -227,7 +230,7 @@ mod tests {
     }
 
     fn feed() -> Feed {
-        Feed { seed: 3, batch: 8, views: vec![Chances::byol(0, 0.5), Chances::byol(1, 0.5)] }
+        Feed { seed: 3, batch: 8, views: vec![Chances::byol(0, 0.5), Chances::byol(1, 0.5)], scale: Scale::default() }
     }
 
     fn all(set: &DataSet, feed: Feed, epochs: Range<u32>, threads: usize) -> Vec<Batch> {

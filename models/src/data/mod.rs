@@ -12,6 +12,7 @@
 //! | `file.rs` | raw or gzip, whole and bounded |
 //! | `error.rs` | every message |
 //! | `augment/` | views of an image for training |
+//! | `scale.rs` | channels of mean 0 and deviation 1 |
 //! | `loader.rs` | batches of them, made ahead by threads |
 //! | `order.rs` | the order in which an epoch visits the images |
 //! | `root.rs` | where tests find the full sets |
@@ -27,6 +28,7 @@ pub mod loader;
 mod order;
 mod pictures;
 mod root;
+mod scale;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +37,7 @@ use std::path::{Path, PathBuf};
 pub use error::DataError;
 pub use order::epoch_order;
 pub use root::{data_root, full_set_for_test};
+pub use scale::Scale;
 
 /// Sets of at most this many classes are given this many: a digit that happens to be absent does not change the model.
 const FEWEST_CLASSES: usize = 10;
