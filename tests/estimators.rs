@@ -99,6 +99,7 @@ fn what_neglects_norms_is_biased_where_it_should_be() {
         ("lg-fg-a/ng", "ln", true),
         ("lg-fg-a/ng", "bn", true),
         ("fg-a/ng", "local", true),
+        ("fg-a/ng", "ln", true),
         ("fg-a/ng", "bn", true),
     ];
     for (name, norm, is_biased) in cases {

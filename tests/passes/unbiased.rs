@@ -8,6 +8,8 @@ use pushforward_ir::{DType, Op, Program};
 use pushforward_passes::util::activities;
 use pushforward_passes::{Algorithm, NoiseSource, Options, perturb, reach};
 
+use crate::generality::models;
+use crate::reach::WRONG;
 use crate::support::{LOCALMIXER, Random, SMALL_MIXER, TANH_MLP, assert_near, evaluated, inlined, passed, tensors};
 
 const BATCH: usize = 3;
@@ -72,6 +74,27 @@ fn a_token_that_kept_its_group_would_be_biased() {
     let wrong = expectation(&program, &inputs, true, &kept);
     for (name, expected) in &exact {
         assert_eq!(wrong[name].close(expected, 1e-9, 1e-12), *name != "grad.block1.token.w", "{name}");
+    }
+}
+
+/// What brute force finds of a wrong arm, estimates show as well: on some model, their mean is not the gradient.
+#[test]
+fn every_wrong_arm_of_reach_biases_an_estimate() {
+    let models: Vec<(Program, Inputs, HashMap<String, Tensor>)> = models()
+        .into_iter()
+        .map(|(_, text, sets)| {
+            let program = inlined(&text, &sets, BATCH, DType::F64);
+            let inputs = tensors(&program, &mut Random::new(6));
+            let exact = gradients(&exact(&program, Algorithm::LG_BP), &inputs);
+            (program, inputs, exact)
+        })
+        .collect();
+    for (what, rule) in WRONG {
+        let seen = models.iter().any(|(program, inputs, exact)| {
+            let mean = expectation(program, inputs, true, &rule);
+            exact.iter().any(|(name, expected)| !mean[name].close(expected, 1e-9, 1e-12))
+        });
+        assert!(seen, "no model shows this: {what}");
     }
 }
 
