@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use pushforward_ir::ast::{AxisDef, Item, Module};
+use pushforward_ir::ast::{AxisDef, Block, Item, Module, StmtKind};
 use pushforward_ir::{DType, Diagnostic, LIBRARY, Program, Sources, parse, print};
 use pushforward_passes::alone::{self, Mode};
 use pushforward_passes::inline::{self, Bindings, Inlined};
@@ -89,6 +89,29 @@ impl Model {
     pub fn needs_batch(&self) -> bool {
         let axes = self.module.items.iter().filter_map(|item| if let Item::Axes(axes) = item { Some(axes) } else { None });
         axes.flatten().any(|axis| axis.def == AxisDef::Batch)
+    }
+
+    /// Whether the text marks local losses somewhere.
+    pub fn marks_local_losses(&self) -> bool {
+        fn marks(block: &Block) -> bool {
+            block.stmts.iter().any(|stmt| match &stmt.kind {
+                StmtKind::Local { .. } => true,
+                StmtKind::Repeat { body, .. } => marks(body),
+                StmtKind::Match { arms, .. } => arms.iter().any(|arm| marks(&arm.body)),
+                StmtKind::Axes(_) | StmtKind::Param { .. } | StmtKind::Let { .. } | StmtKind::Loss { .. } => false,
+                StmtKind::Output { .. } | StmtKind::Warn(_) => false,
+            })
+        }
+        self.module.items.iter().any(|item| match item {
+            Item::Fn(function) => marks(&function.body),
+            Item::Model(model) => marks(&model.body),
+            Item::Sizes(_) | Item::Option { .. } | Item::Axes(_) => false,
+        })
+    }
+
+    /// The algorithm that is meant where none is named: forward gradients of activities, of local losses where there are some.
+    pub fn usual_algorithm(&self) -> Algorithm {
+        if self.marks_local_losses() { Algorithm::LG_FG_A } else { Algorithm::FG_A }
     }
 
     /// The flat program of the model alone, with warnings.

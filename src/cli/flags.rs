@@ -33,7 +33,7 @@ pub struct ModelFlags {
 /// What the passes are told.
 #[derive(clap::Args, Clone, Debug)]
 pub struct StepFlags {
-    /// The learning algorithm: bp, l-bp, lg-bp, fa, l-fa, lg-fa, dfa, fg-w, fg-a, lg-fg-w, lg-fg-a [default: lg-fg-a]
+    /// The learning algorithm: bp, l-bp, lg-bp, fa, l-fa, lg-fa, dfa, fg-w, fg-a, lg-fg-w, lg-fg-a [default: lg-fg-a, or fg-a for a model without local losses]
     #[arg(long, value_name = "NAME", value_parser = algorithm)]
     pub algorithm: Option<Algorithm>,
     /// The narrower reach of the paper's published code, norms taken for the identity: as `--algorithm lg-fg-a/own`
@@ -132,7 +132,7 @@ impl Chosen {
 impl StepFlags {
     /// Settings for a model; `batch` is what holds where the flags say nothing.
     pub fn settings(&self, chosen: &Chosen, batch: Option<usize>) -> Result<Settings, Failure> {
-        let mut settings = Settings::new(self.algorithm()?, 1);
+        let mut settings = Settings::new(self.algorithm(&chosen.model)?, 1);
         settings.sets = chosen.sets.clone();
         settings.batch = self.batch.or(batch);
         settings.passes.directions = self.directions.unwrap_or(1);
@@ -143,9 +143,9 @@ impl StepFlags {
         Ok(settings)
     }
 
-    /// The algorithm that is named, or its variant.
-    pub fn algorithm(&self) -> Result<Algorithm, Failure> {
-        let named = self.algorithm.unwrap_or(Algorithm::LG_FG_A);
+    /// The algorithm that is named, or the model's usual one; or its variant.
+    pub fn algorithm(&self, model: &Model) -> Result<Algorithm, Failure> {
+        let named = self.algorithm.unwrap_or_else(|| model.usual_algorithm());
         let (flag, neglect) = match (self.own, self.ng) {
             (true, _) => ("--own", Neglect::NormsInReach),
             (_, true) => ("--ng", Neglect::NormsInPullBack),

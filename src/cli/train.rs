@@ -636,8 +636,11 @@ fn schedule(text: &str) -> Result<Schedule, String> {
 }
 
 fn default_path(args: &Args) -> Result<PathBuf, Failure> {
-    let model = args.model.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    Ok(RunDir::default_path(&stem(model), args.step.algorithm()?.name(), args.seed.unwrap_or(0)))
+    let name = args.model.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    // Standard input can be read once, and not for this.
+    let model = if name == "-" { ModelFlags { model: None, ..args.model.clone() } } else { args.model.clone() };
+    let algorithm = args.step.algorithm(&model.choose(None)?.model)?;
+    Ok(RunDir::default_path(&stem(name), algorithm.name(), args.seed.unwrap_or(0)))
 }
 
 /// The name of the model in a file of that name.
