@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ndarray::ArrayViewD;
-use pushforward::{Engine, Error, Fault, Input, Model, Parameters, Settings, Step, View};
+use pushforward::fault::{self, Fault};
+use pushforward::{Engine, Error, Input, Model, Parameters, Settings, Step, View};
 use pushforward_ir::DType;
 use pushforward_ir::program::Port;
 use pushforward_models::RecipeError;
@@ -265,16 +266,31 @@ impl Classifier {
     }
 
     /// What of that step is not finite, from the parameters as they are here, which are no more what they were afterwards; see [`Step::fault`].
-    pub fn fault(&mut self, batch: &Batch, at: At) -> Result<Option<Fault>, Error> {
+    pub fn fault(&mut self, batch: &Batch, at: At) -> Result<Fault, Error> {
         for (piece, part) in self.parts(batch) {
-            let fault = self.with_step(&piece, part, at, |step, parameters, inputs, _| step.fault(parameters, inputs))?;
-            if fault.is_some() || self.pieces.is_none() {
-                return Ok(fault);
+            if self.pieces.is_some() {
+                // Only the piece that did it is worth a search.
+                let before = self.sums();
+                let outcome = self.with_step(&piece, part, at, |step, parameters, inputs, ports| {
+                    step.run(parameters, inputs)?;
+                    Ok(ports.outcome(step, &piece))
+                })?;
+                self.fetch()?;
+                if outcome.loss.is_finite() && self.not_finite().is_none() {
+                    continue;
+                }
+                before.iter().try_for_each(|(name, sum)| self.parameters.set(name, sum))?;
             }
-            self.with_step(&piece, part, at, |step, parameters, inputs, _| step.run(parameters, inputs))?;
-            self.fetch()?;
+            return self.with_step(&piece, part, at, |step, parameters, inputs, _| step.fault(parameters, inputs, fault::MOST));
         }
-        Ok(self.with_last(at, |apply, parameters, inputs| apply.fault(parameters, inputs))?.flatten())
+        let last = self.with_last(at, |apply, parameters, inputs| apply.fault(parameters, inputs, fault::MOST))?;
+        Ok(last.unwrap_or(Fault::None))
+    }
+
+    /// What pieces have added up so far.
+    fn sums(&self) -> Vec<(String, Vec<f32>)> {
+        let sums = self.parameters.iter().filter(|(name, _)| name.starts_with(accumulate::ACCUMULATED));
+        sums.filter_map(|(name, view)| Some((name.to_string(), view.f32()?.iter().copied().collect()))).collect()
     }
 
     /// A batch as it goes into steps: whole, or in pieces.

@@ -22,7 +22,7 @@ pub mod engine;
 mod error;
 pub mod estimator;
 pub mod explain;
-mod fault;
+pub mod fault;
 mod model;
 pub mod pruning;
 pub mod report;
@@ -30,7 +30,6 @@ mod step;
 
 pub use engine::Engine;
 pub use error::{Error, Wrong};
-pub use fault::Fault;
 pub use model::{Model, Settings};
 pub use report::Report;
 pub use step::{Input, Parameters, Scalar, Step, View};

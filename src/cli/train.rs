@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Instant;
 
 use clap::Parser;
-use pushforward::{Algorithm, Engine, Error, Fault, Model, Settings, Wrong};
+use pushforward::fault::Fault;
+use pushforward::{Algorithm, Engine, Error, Model, Settings, Wrong};
 use pushforward_gpu::driver::DeviceError;
 use pushforward_ir::Diagnostic;
 use pushforward_models::data::loader::{Feed, Loader, LoaderError};
@@ -323,16 +324,21 @@ fn retrace(classifier: &mut Classifier, run: &Run, progress: &mut Progress) -> R
         };
         put(classifier, &before)?;
         let what = format!("{what} after step {} of {} (epoch {})", step + 1, rates.steps, meta.epochs_done + 1);
-        // It may take minutes for a large model; whoever does not wait knows this much.
-        progress.print(&format!("{what}; now the step is run op by op, slowly, to find where that begins"));
+        // It may take a minute; whoever does not wait knows this much.
+        progress.print(&format!("{what}; now the op is looked for that made it so"));
         let hint =
             "the checkpoint from before this epoch is kept, and goes the same way again; train anew with a smaller --lr, or a --warmup";
         return Ok(Stop::Told(match classifier.fault(&batch, at)? {
-            Some(Fault { diagnostic, .. }) => {
+            Fault::Found { diagnostic, .. } => {
                 let diagnostic = Diagnostic { message: format!("{what}: {}", diagnostic.message), ..diagnostic }.hint(hint);
                 Error::Text(Wrong { sources: plan.chosen.model.sources().clone(), diagnostics: vec![diagnostic] }).into()
             }
-            None => Failure::wrong(format!(
+            Fault::TooLarge { operations, most } => Failure::wrong(format!(
+                "{what}; the op that made it so is not looked for: on this many examples the evaluator would do {:.0e} operations on elements, and \
+                 {:.0e} at most; hint: {hint}; with a smaller --batch, or in pieces (--micro-batch), a run that goes this way is told the op",
+                operations as f64, most as f64
+            )),
+            Fault::None => Failure::wrong(format!(
                 "{what}; with the evaluator's rounding all of that step is finite, so it is at the edge of what the numbers hold; hint: {hint}"
             )),
         }));
