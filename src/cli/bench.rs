@@ -34,7 +34,7 @@ pub struct Args {
     /// With --loss: the model's size `groups`, one after the other [default: as the model says]
     #[arg(long, value_name = "G,G", value_delimiter = ',', requires = "loss", value_parser = groups)]
     groups: Vec<usize>,
-    /// A step of every algorithm, each in turns with one of lg-fg-a
+    /// A step of every algorithm, each in turns with one of lg-fg-a (fg-a where the model marks no local loss)
     #[arg(long, conflicts_with_all = ["loss", "algorithm", "own", "ng", "noise_per_example"])]
     all: bool,
     /// One JSON object
@@ -117,7 +117,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     out::print(&out::table(&rows, &[]))
 }
 
-/// A step of one algorithm beside one of [`MEASURE`].
+/// A step of one algorithm beside one of the model's usual algorithm.
 struct Beside {
     algorithm: Algorithm,
     rounds: usize,
@@ -126,18 +126,16 @@ struct Beside {
     times: f64,
 }
 
-/// What the steps of all algorithms are measured by.
-const MEASURE: Algorithm = Algorithm::LG_FG_A;
-
 fn all(args: &Args, chosen: &Chosen, settings: &Settings, engine: &Engine) -> Result<(), Failure> {
     let runner = |algorithm: Algorithm| {
         let mut settings = settings.clone();
         settings.passes.algorithm = algorithm;
         Step::training(&chosen.model, &settings, engine)
     };
-    let mut by = Runner::new(runner(MEASURE)?)?;
+    let usual = chosen.model.usual_algorithm();
+    let mut by = Runner::new(runner(usual)?)?;
     let mut measured = Vec::new();
-    // Of lg-fg-a itself, in all turns.
+    // Of that one, in all turns.
     let mut own = Vec::new();
     for algorithm in Algorithm::ALL {
         let step = match runner(algorithm) {
@@ -151,7 +149,7 @@ fn all(args: &Args, chosen: &Chosen, settings: &Settings, engine: &Engine) -> Re
         let times = alternate(&mut by, &mut Runner::new(step)?, args.steps, PATIENCE)?;
         own.extend(times.iter().map(|t| t.0));
         let [ms, ratio] = [median(times.iter().map(|t| t.1)), median(times.iter().map(|t| t.1 / t.0))];
-        note(format_args!("{}: {ms:.3} ms, {ratio:.3} times {}", algorithm.name(), MEASURE.name()));
+        note(format_args!("{}: {ms:.3} ms, {ratio:.3} times {}", algorithm.name(), usual.name()));
         measured.push(Beside { algorithm, rounds: times.len(), ms, times: ratio });
     }
     let program = by.step().program();
@@ -164,18 +162,18 @@ fn all(args: &Args, chosen: &Chosen, settings: &Settings, engine: &Engine) -> Re
             "batch": batch,
             "directions": settings.passes.directions,
             "backend": args.backend,
-            "measured_by": MEASURE.name(),
+            "measured_by": usual.name(),
             "measured_by_ms_median": median(own),
             "algorithms": measured.iter().map(row).collect::<Vec<_>>(),
         });
         return out::print(&figures.to_string());
     }
-    let head = ["algorithm", "ms a step", &format!("times {}", MEASURE.name()), "rounds"].map(String::from).to_vec();
+    let head = ["algorithm", "ms a step", &format!("times {}", usual.name()), "rounds"].map(String::from).to_vec();
     let rows = measured
         .iter()
         .map(|m| vec![m.algorithm.name().to_string(), format!("{:.3}", m.ms), format!("{:.3}", m.times), m.rounds.to_string()]);
     let rows: Vec<Vec<String>> = [head].into_iter().chain(rows).collect();
-    out::print(&format!("{}, batch {batch}, {}, in turns with {}", chosen.title(), args.backend, MEASURE.name()))?;
+    out::print(&format!("{}, batch {batch}, {}, in turns with {}", chosen.title(), args.backend, usual.name()))?;
     out::print(&out::table(&rows, &[false, true, true, true]))
 }
 
