@@ -187,6 +187,10 @@ fn place(b: &mut Builder, sources: &[Source], options: &Options) -> Result<Vec<V
         let order: Vec<AxisId> = direction.into_iter().chain(source.order.iter().copied()).collect();
         noises.push(match state {
             Some((seed, step)) => {
+                // Examples are the slowest, whatever else there is: a part of the batch draws consecutive elements of the whole's.
+                let batch = b.program().batch;
+                let mut order = order;
+                order[direction.iter().len()..].sort_by_key(|&axis| Some(axis) != batch);
                 let noise = Noise { stream: stream as u32, order, direction, dtype };
                 b.op(Op::Normal(Box::new(noise)), &[seed, step])
             }
