@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn unknown_names_come_with_the_closest() {
         assert!(preset("M/1/61").unwrap_err().ends_with("did you mean `M/1/16`?"));
-        assert!(algorithm("lgfga").unwrap_err().ends_with("did you mean `lg-fg-a`?"));
+        assert!(algorithm("lgfg-a").unwrap_err().ends_with("did you mean `lg-fg-a`?"));
         assert_eq!(algorithm("LG-BP"), Ok(Algorithm::LG_BP));
         assert_eq!(algorithm("DFA"), Ok(Algorithm::DFA));
         assert_eq!(algorithm("LG-FG-A/own").map(Algorithm::name), Ok("lg-fg-a/own"));

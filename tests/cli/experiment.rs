@@ -182,7 +182,7 @@ fn wrong_requests() {
     refused(&["experiment", "table3", "--seeds", "0"], 2, &["at least one run"]);
     refused(&["experiment", "table3", "--epochs", "0"], 2, &["at least one epoch"]);
     refused(&["experiment", "table3", "--data", "no-such-folder"], 1, &["no-such-folder"]);
-    refused(&["experiment", "table3", "--algorithm", "lgfga"], 2, &["did you mean `lg-fg-a`?"]);
+    refused(&["experiment", "table3", "--algorithm", "lgfg-a"], 2, &["did you mean `lg-fg-a`?"]);
     refused(&["experiment", "fig6"], 2, &["fig6"]);
     refused(&["experiment", "fig5", "--groups", "0"], 2, &["at least one group"]);
     refused(&["experiment", "fig5", "--groups", "7"], 1, &["groups"]);
