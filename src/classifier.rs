@@ -7,9 +7,9 @@ use std::collections::HashMap;
 
 use ndarray::ArrayViewD;
 use pushforward::fault::{self, Fault};
-use pushforward::{Engine, Error, Input, Model, Parameters, Settings, Step, View};
-use pushforward_ir::DType;
+use pushforward::{Engine, Error, Input, Model, Parameters, Settings, Step, View, Wrong};
 use pushforward_ir::program::Port;
+use pushforward_ir::{DType, Diagnostic};
 use pushforward_models::RecipeError;
 use pushforward_models::data::loader::Batch;
 use pushforward_models::data::{DataError, DataSet, Scale, Splits};
@@ -233,6 +233,27 @@ impl Classifier {
             Some(batch) if batch > set.len() => Err(ClassifierError::Batch { batch, data, images: set.len() }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the model can be trained on what is left over where an epoch of so many images is cut into batches, and these into pieces.
+    /// Nothing is compiled for it.
+    pub fn check_rests(model: &Model, settings: &Settings, piece: Option<usize>, images: usize) -> Result<(), Error> {
+        let Some(batch) = settings.batch else { return Ok(()) };
+        let size = piece.unwrap_or(batch);
+        for rest in [batch % size, images % batch % size].into_iter().filter(|&rest| rest > 0) {
+            let settings = Settings { batch: Some(rest), ..settings.clone() };
+            let program = model.inline(&settings.sets, settings.batch)?.program;
+            let told = |d: Diagnostic| {
+                let pieces = piece.map_or(String::new(), |piece| format!(" and --micro-batch {piece}"));
+                let message = format!("{images} images with --batch {batch}{pieces} leave {rest} over: {}", d.message);
+                Diagnostic { message, ..d }.hint("take sizes that leave none over, or more; or another norm")
+            };
+            model.check(&program, &settings).map_err(|error| match error {
+                Error::Text(wrong) => Error::Text(Wrong { diagnostics: wrong.diagnostics.into_iter().map(told).collect(), ..wrong }),
+                other => other,
+            })?;
+        }
+        Ok(())
     }
 
     /// How images are scaled before the network looks at them.

@@ -40,7 +40,10 @@ pub fn check(program: &Program, options: &Options) -> Result<(), Vec<Diagnostic>
             errors.push(verify::origin_diagnostic(program, v, message).hint("take more examples at once (--batch), or another norm"));
         }
     }
-    errors.sort_by_key(|e| e.place.as_ref().map(|p| p.0.start));
+    let place = |e: &Diagnostic| e.place.as_ref().map(|p| p.0);
+    errors.sort_by_key(|e| place(e).map(|span| (span.file, span.start)));
+    // However often one function is called.
+    errors.dedup_by(|a, b| a.message == b.message && place(a) == place(b));
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 

@@ -145,7 +145,7 @@ fn trained(args: &Args, path: &Path, stored: Option<Checkpoint>, plan: &Plan, sp
     let start = Instant::now();
     Classifier::check(&plan.chosen.model, &plan.settings, splits, || image_hint(&plan.chosen, splits))?;
     let engine = flags::engine(&args.backend, args.threads)?;
-    let mut classifier = plan.classifier(engine.clone())?;
+    let mut classifier = plan.classifier(engine.clone(), splits.train.len())?;
     let (views, scale) = (plan.feed.views(classifier.views())?, plan.feed.scale(classifier.views(), &splits.train));
     classifier.set_scale(scale.clone());
     let feed = Feed { seed: plan.seed, batch: plan.batch, views, scale };
@@ -543,8 +543,10 @@ impl Plan {
         })
     }
 
-    fn classifier(&self, engine: Engine) -> Result<Classifier, Failure> {
+    /// For a training set of so many images.
+    fn classifier(&self, engine: Engine, images: usize) -> Result<Classifier, Failure> {
         let program = self.chosen.ready(&self.settings)?;
+        Classifier::check_rests(&self.chosen.model, &self.settings, self.piece, images)?;
         self.chosen.warn(self.piece.and_then(|_| accumulate::mixing(&program)).into_iter().collect());
         Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), engine, self.seed, self.piece)?)
     }

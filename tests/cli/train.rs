@@ -321,6 +321,26 @@ fn a_run_in_pieces_that_diverges_stops() {
     check_refused(run(&strs(&diverges)), 1, &["after step ", "first value that is not finite", "hint: "], &strs(&diverges));
 }
 
+/// What a batch norm makes of one example is 0: said before the first step, not at the end of the first epoch or step.
+#[test]
+fn a_single_example_left_for_a_batch_norm_is_refused() {
+    let place = Place::with_images(301, 100);
+    let norm = ["--epochs", "1", "--set", "norm=bn"];
+    for (sizes, told) in [
+        (&["--batch", "100"][..], "301 images with --batch 100 leave 1 over: a norm over the batch"),
+        (&["--batch", "43", "--micro-batch", "21"], "301 images with --batch 43 and --micro-batch 21 leave 1 over"),
+    ] {
+        let args = small(&place, "run", &[&norm[..], sizes].concat());
+        refused(&strs(&args), 1, &[told, "localmixer.pf:", "hint: take sizes that leave none over"]);
+        assert!(!place.path("run").exists(), "nothing is begun");
+    }
+    let one = small(&place, "run", &[&norm[..], &["--batch", "1"]].concat());
+    refused(&strs(&one), 1, &["error: a norm over the batch, and the batch has one example", "localmixer.pf:", "hint: take more examples"]);
+    trains(&place, "run", &[&norm[..], &["--batch", "43"]].concat());
+    // Nothing is over the batch here.
+    trains(&place, "local", &["--epochs", "1", "--batch", "100"]);
+}
+
 #[test]
 fn no_epochs_leave_the_untrained_network() {
     let place = Place::with_images(200, 50);
