@@ -21,12 +21,12 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     let program = counted(model, options.algorithm.losses);
     let (acts, losses) = (activities(&program), objectives(&program, options.algorithm.losses));
     check_parameters(&program, &acts, &losses, Unreached::Stays)?;
-    let prediction = prediction(&program, &acts, &losses)?;
     let layers: Vec<(Value, AxisSet)> = acts.iter().map(|&a| (a, own_axes(&program, a))).filter(|(_, own)| !own.is_empty()).collect();
     if layers.is_empty() {
         let error = Diagnostic::error("direct feedback goes to layers, and no `activity` of this model stands behind a parameter of one");
         return Err(vec![error.hint("write `activity(..)` around what each layer computes, or choose another algorithm")]);
     }
+    let prediction = prediction(&program, &acts, &losses)?;
 
     let mut b = Builder::new(program.clone());
     let roots = weighted(&mut b, &program, &losses);
