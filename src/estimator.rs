@@ -70,7 +70,7 @@ pub struct Sampled {
 pub struct Verdict {
     pub parameter: String,
     pub entries: usize,
-    /// The Euclidean norm of the exact gradient.
+    /// The Euclidean norm of the exact gradient. Where it is not finite, nothing can be held against it.
     pub gradient: f64,
     /// The largest departure of the expectation from the gradient, relative to the largest entry of all gradients. `None`: not computed.
     pub departure: Option<f64>,
@@ -81,11 +81,13 @@ pub struct Verdict {
 impl Verdict {
     /// Whether something shows that the estimate's mean is not the gradient.
     pub fn is_biased(&self) -> bool {
-        let drawn = self.sampled.is_some_and(|s| s.along.is_some_and(|a| !a.may_be(1.0)) || s.bias.value > ACCIDENT / HALF * s.bias.half);
+        // What is not a number proves nothing good.
+        let within = |x: f64, most: f64| x <= most;
+        let drawn = |s: Sampled| s.along.is_some_and(|a| !a.may_be(1.0)) || !within(s.bias.value, ACCIDENT / HALF * s.bias.half);
         match self.departure {
             // An exact answer settles it.
-            Some(departure) => departure > EXACT,
-            None => drawn,
+            Some(departure) => !within(departure, EXACT),
+            None => self.sampled.is_some_and(drawn),
         }
     }
 }
@@ -159,8 +161,9 @@ pub fn verify(
         entries: truth[i].len(),
         gradient: dot(&truth[i], &truth[i]).sqrt(),
         departure: expectation.as_ref().map(|e| {
-            let apart = e[i].iter().zip(&truth[i]).fold(0.0f64, |m, (x, y)| m.max((x - y).abs()));
-            apart / largest.max(f64::MIN_POSITIVE)
+            let apart = e[i].iter().zip(&truth[i]).map(|(x, y)| (x - y).abs());
+            // `max` would lose NaN.
+            apart.fold(0.0f64, |m, x| if m.is_nan() || x.is_nan() { f64::NAN } else { m.max(x) }) / largest.max(f64::MIN_POSITIVE)
         }),
         sampled: sampled.as_ref().map(|s| s[i]),
     });

@@ -70,6 +70,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
             args.exact_up_to
         )));
     }
+    if let Some(odd) = found.verdicts.iter().find(|v| !v.gradient.is_finite()) {
+        return Err(Failure::wrong(format!(
+            "the gradient of `{}` by {} is not finite at the numbers that are drawn, so estimates cannot be held against it; hint: inputs are \
+             normal numbers, of either sign; try another --seed, or a model that is smooth there",
+            odd.parameter,
+            found.exact.name()
+        )));
+    }
     match args.json {
         true => out::print(&document(&chosen, &settings, batch, &request, &found).to_string())?,
         false => out::print(&describe(&chosen, &settings, batch, &request, &found))?,

@@ -4,6 +4,7 @@
 mod compile;
 mod contrastive;
 mod devices;
+mod estimator;
 mod experiment;
 mod explain;
 mod inputs;
