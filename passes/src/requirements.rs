@@ -4,7 +4,9 @@
 use pushforward_ir::diag::Severity;
 use pushforward_ir::{AxisSet, Diagnostic, Op, Program, Value, verify};
 
-use crate::algorithm::{self, Algorithm, Losses, Neglect, Options};
+use crate::accumulate::ACCUMULATED;
+use crate::algorithm::{self, Algorithm, Losses, Neglect, Options, Signal};
+use crate::feedback::{DIRECT, FEEDBACK};
 use crate::gradient::objectives;
 use crate::norms::norms;
 use crate::perturb;
@@ -38,6 +40,20 @@ pub fn check(program: &Program, options: &Options) -> Result<(), Vec<Diagnostic>
         if of_batch && program.axes.count(norm.over) == 1 {
             let message = "a norm over the batch, and the batch has one example: all that it gives is 0";
             errors.push(verify::origin_diagnostic(program, v, message).hint("take more examples at once (--batch), or another norm"));
+        }
+    }
+    let fixed = match algorithm.signal {
+        Signal::Feedback => Some(FEEDBACK),
+        Signal::Direct => Some(DIRECT),
+        Signal::Backward | Signal::Weights | Signal::Activities => None,
+    };
+    for v in program.values() {
+        let Op::Param(i) = program.op(v) else { continue };
+        let name = &program.params[*i as usize].port.name;
+        if let Some(prefix) = fixed.into_iter().chain([ACCUMULATED]).find(|&prefix| name.starts_with(prefix)) {
+            let message =
+                format!("the parameter `{name}` has a name such as a step with `{}` gives to tensors of its own", algorithm.name());
+            errors.push(verify::origin_diagnostic(program, v, message).hint(format!("let no label begin with `{prefix}`")));
         }
     }
     let place = |e: &Diagnostic| e.place.as_ref().map(|p| p.0);

@@ -123,6 +123,15 @@ fn what_algorithms_need() {
         1,
         &["`dfa` learns from the global loss, and this model has none", "hint: write `loss ..;`"],
     );
+    for (label, algorithm) in [("fa", "fa"), ("dfa", "dfa"), ("accumulated", "bp")] {
+        let text = format!(
+            "pf 1\naxis N, D = 4;\nmodel m(x: f32[N, D]) {{\n    y = {label}: layer(x);\n    output y: f32[N, D] = y;\n    loss sum[D](y * y);\n}}\n\
+             fn layer(x) {{\n    param w: f32[D] = 1;\n    activity(x * w)\n}}\n"
+        );
+        fs::write(place.path("taken.pf"), text).unwrap();
+        let told = format!("the parameter `{label}.w` has a name such as a step with `{algorithm}` gives");
+        compiled(&place.arg("taken.pf"), &["--algorithm", algorithm], 1, &[&told, "taken.pf:9:11", "hint: let no label begin with"]);
+    }
     compiled("localmixer", &["--algorithm", "bp", "--own"], 2, &["--own: `bp` has no such variant", "hint: there are fg-a/own"]);
     compiled("localmixer", &["--algorithm", "fg-w", "--ng"], 2, &["--ng: `fg-w` has no such variant", "hint: there are fg-a/ng"]);
     compiled("localmixer", &["--noise-per-example"], 2, &["`lg-fg-a` puts no noise on weights", "hint: "]);
