@@ -108,12 +108,9 @@ pub fn exact(algorithm: Algorithm) -> Option<Algorithm> {
     Algorithm::ALL.into_iter().find(backward).filter(|_| algorithm.is_estimate())
 }
 
-/// The program of an algorithm's gradients, `grad.<parameter>`, in f64 and without an update.
+/// The program of an algorithm's gradients alone, `grad.<parameter>`, in f64.
 pub fn gradients(model: &Model, settings: &Settings) -> Result<Program, Error> {
-    let program = model.inline_in(DType::F64, &settings.sets, settings.batch)?.program;
-    model.check(&program, settings)?;
-    let passes: Vec<&str> = settings.passes.algorithm.passes().iter().copied().filter(|&p| p != "update").collect();
-    let mut program = model.passes(program, &passes, &settings.passes, &mut |_, _| {})?;
+    let mut program = model.gradients_in(DType::F64, settings)?;
     program.outputs.retain(|o| o.port.name.starts_with(GRADIENT));
     model.passes(program, &["dce"], &settings.passes, &mut |_, _| {})
 }

@@ -170,7 +170,12 @@ impl Model {
 
     /// The program of a training step's gradients, or of their estimates, alone: outputs `grad.<parameter>`, and no parameter changes.
     pub fn gradients(&self, settings: &Settings) -> Result<Program, Error> {
-        let program = self.inline(&settings.sets, settings.batch)?.program;
+        self.gradients_in(DType::F32, settings)
+    }
+
+    /// [`Model::gradients`], with `float` for the f32 of the text.
+    pub fn gradients_in(&self, float: DType, settings: &Settings) -> Result<Program, Error> {
+        let program = self.inline_in(float, &settings.sets, settings.batch)?.program;
         self.check(&program, settings)?;
         let names: Vec<&str> = settings.passes.algorithm.passes().iter().copied().filter(|&name| name != "update").collect();
         self.passes(program, &names, &settings.passes, &mut |_, _| {})

@@ -25,7 +25,7 @@ pub enum Domain {
     Noise,
     /// Initial values of parameters.
     Init,
-    /// How images are augmented.
+    /// How images are augmented; examples and inputs that are drawn.
     Data,
 }
 

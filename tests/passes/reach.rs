@@ -1,6 +1,6 @@
 //! Reach against brute force: on random graphs every element of `x` is moved, and each element of the loss that moves with it must be in reach.
 //! Stop-gradients are frozen, so nothing here relies on derivatives. The same test must catch rules that are wrong in one arm. For LocalMixer
-//! the rule is not only sound but what `notes` tabulate: no wider.
+//! the rule is not only sound but no wider than the table of the fixtures' README.
 
 use pushforward_ir::axis::AxisId;
 use pushforward_ir::eval::{self, Inputs, Tensor};
