@@ -81,6 +81,25 @@ fn every_model_is_unbiased() {
     assert!(compared >= 24, "{compared} estimators were looked at");
 }
 
+/// A penalty on weights is of no example: noise that each example has of its own counts it once, not once for each.
+#[test]
+fn what_is_of_no_example_counts_once() {
+    let text = "pf 1\naxis N, D = 3, E = 2;\nmodel m(x: f32[N, D], y: f32[N]) {\n    param w: f32[D, E] ~ normal(1);\n    \
+                z = sum[E](tanh(sum[D](x * w)));\n    loss fit: (z - y) * (z - y);\n    loss penalty: sum[D, E](w * w);\n    \
+                loss both: sum[N](z * z) + sum[D, E](w * w * w);\n}\n";
+    let model = Model::parse("m.pf", text).unwrap();
+    for (per_example, directions) in [(false, 1), (true, 1), (true, 3)] {
+        let mut settings = settings(Algorithm::FG_W, &[]);
+        settings.passes.noise_per_example = per_example;
+        settings.passes.directions = directions;
+        let request = Request { samples: 400, exact_up_to: 1000, seed: 3 };
+        let found = verify(&model, &settings, &request, &Pool::new(1).unwrap(), &mut |_| {}).unwrap().unwrap();
+        assert_eq!(biased(&found), [""; 0], "noise per example: {per_example}");
+        let sampled = found.verdicts[0].sampled.expect("it is drawn");
+        assert!(sampled.along.expect("there is a gradient").may_be(1.0), "{sampled:?}");
+    }
+}
+
 /// `own` is right where reach through norms is no wider, by the fixtures' table; `ng` nowhere.
 #[test]
 fn what_neglects_norms_is_biased_where_it_should_be() {

@@ -61,7 +61,7 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
     // One forward-mode pass for all noise at once, and the multipliers.
     let noise = sources.iter().zip(&noises).map(|(s, &u)| (s.value, u)).collect();
     let tangents = jvp::append(&mut b, &jvp::Request { noise, roots: roots.clone(), ..Default::default() })?;
-    let derivatives: Vec<Option<Value>> = tangents.iter().zip(&losses).map(|(t, l)| Some(b.scale(t.value()?, l.weight))).collect();
+    let derivatives: Vec<Option<Value>> = tangents.iter().zip(&losses).map(|(t, l)| Some(derivative(&mut b, t.value()?, l))).collect();
     let (mut products, mut by_param): (Vec<(Value, Value)>, HashMap<u32, Option<Value>>) = Default::default();
     for (source, &u) in sources.iter().zip(&noises) {
         b.origin = program.node(source.value).origin;
@@ -198,6 +198,16 @@ fn place(b: &mut Builder, sources: &[Source], options: &Options) -> Result<Vec<V
         });
     }
     Ok(noises)
+}
+
+/// A loss's derivative along the noise, weighted as in the objective. What of a loss is of no example, as a penalty on weights is, moves with the
+/// noise that every example has of its own: the mean over them is one derivative for it.
+fn derivative(b: &mut Builder, tangent: Value, loss: &Objective) -> Value {
+    let directions = b.program().axes.find(DIRECTION).into_iter().collect();
+    let apart = b.axes_of(tangent) - b.axes_of(loss.replicated) - directions;
+    let examples = b.program().axes.count(apart);
+    let sum = b.sum(tangent, apart);
+    b.scale(sum, loss.weight / examples as f64)
 }
 
 /// `u * (sum of the derivatives in reach)`, summed over directions, and over examples if only the noise has them: an estimate of the gradient
