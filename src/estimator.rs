@@ -17,7 +17,7 @@ use crate::step::{Input, Parameters, Step};
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Estimates that are drawn; 0 for none.
+    /// Estimates that are drawn, in [`GROUPS`] of one size, so perhaps a few more; 0 for none.
     pub samples: usize,
     /// The most elements of noise for which the expectation is computed exactly.
     pub exact_up_to: usize,
@@ -33,7 +33,7 @@ pub struct Measured {
 }
 
 /// How far a number may be from what it should be before that is no accident, in standard errors: with a hundred comparisons, one in
-/// 160 honest runs is called wrong.
+/// 160 honest runs is called wrong by what has an error from all samples, one in 25 by what has one from [`GROUPS`] (Student's distribution).
 const ACCIDENT: f64 = 4.0;
 /// Half of a 95 % interval, in standard errors.
 const HALF: f64 = 1.96;
@@ -204,7 +204,7 @@ fn expectation(model: &Model, given: &Settings, names: &[String], noise: usize, 
 }
 
 /// Groups of samples, by whose means what has no error bar of its own gets one.
-const GROUPS: usize = 20;
+pub const GROUPS: usize = 20;
 
 fn sample(
     model: &Model,

@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use pushforward::estimator::{Measured, Request, Verdict, Verification, verify};
+use pushforward::estimator::{GROUPS, Measured, Request, Verdict, Verification, verify};
 use pushforward::{Algorithm, Pool, Settings};
 use serde_json::json;
 
@@ -177,7 +177,7 @@ fn samples(text: &str) -> Result<usize, String> {
     match flags::count(text, 0, "")? {
         0 => Ok(0),
         n if n < FEWEST => Err(format!("fewer than {FEWEST} samples have no intervals; hint: 0 for none")),
-        n => Ok(n),
+        n => Ok(n.next_multiple_of(GROUPS)),
     }
 }
 
