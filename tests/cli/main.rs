@@ -11,6 +11,7 @@ mod inputs;
 mod look;
 mod packages;
 mod prune;
+mod requirements;
 #[path = "../../backends/gpu/tests/support/mod.rs"]
 mod support;
 mod train;
