@@ -33,29 +33,26 @@ impl Feedback {
     }
 
     fn of(&self, b: &mut Builder, v: Value, summed: AxisSet) -> Option<Value> {
-        match b.program().op(v).clone() {
-            Op::Rename(pairs) => {
-                let x = b.program().args(v)[0];
-                let back = |a: AxisId| pairs.iter().find(|p| p.1 == a).map_or(a, |p| p.0);
-                let tensor = self.of(b, x, summed.iter().map(back).collect())?;
-                Some(b.rename(tensor, &pairs))
-            }
-            Op::Param(i) => {
-                if let Some(&tensor) = self.declared.borrow().get(&v) {
-                    return Some(tensor);
-                }
-                let weight = b.program().params[i as usize].clone();
-                let init = match weight.init {
-                    Init::Normal(_) => weight.init,
-                    // A weight that begins at 0 has feedback all the same: that of the usual initial weights.
-                    Init::Constant(_) => Init::Normal((2.0 / (b.program().axes.count(summed) as f64).sqrt()).min(0.1)),
-                };
-                let tensor = fixed(b, Port { name: format!("{FEEDBACK}{}", weight.port.name), ..weight.port }, init);
-                self.declared.borrow_mut().insert(v, tensor);
-                Some(tensor)
-            }
-            _ => None,
+        let op = b.program().op(v).clone();
+        if let Op::Rename(pairs) = op {
+            let x = b.program().args(v)[0];
+            let back = |a: AxisId| pairs.iter().find(|p| p.1 == a).map_or(a, |p| p.0);
+            let tensor = self.of(b, x, summed.iter().map(back).collect())?;
+            return Some(b.rename(tensor, &pairs));
         }
+        let Op::Param(i) = op else { return None };
+        if let Some(&tensor) = self.declared.borrow().get(&v) {
+            return Some(tensor);
+        }
+        let weight = b.program().params[i as usize].clone();
+        let init = match weight.init {
+            Init::Normal(_) => weight.init,
+            // A weight that begins at 0 has feedback all the same: that of the usual initial weights.
+            Init::Constant(_) => Init::Normal((2.0 / (b.program().axes.count(summed) as f64).sqrt()).min(0.1)),
+        };
+        let tensor = fixed(b, Port { name: format!("{FEEDBACK}{}", weight.port.name), ..weight.port }, init);
+        self.declared.borrow_mut().insert(v, tensor);
+        Some(tensor)
     }
 }
 

@@ -123,12 +123,10 @@ pub fn sources(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<
     match options.algorithm.signal {
         Signal::Backward | Signal::Feedback | Signal::Direct => Ok(Vec::new()),
         Signal::Activities => {
-            let source = |value: Value| match program.op(value) {
-                Op::Activity(layer) => {
-                    let order = program.axes.in_order(program.axes_of(value));
-                    Some(Source { value, order, noise: format!("anoise.{layer}") })
-                }
-                _ => None,
+            let source = |value: Value| {
+                let Op::Activity(layer) = program.op(value) else { return None };
+                let order = program.axes.in_order(program.axes_of(value));
+                Some(Source { value, order, noise: format!("anoise.{layer}") })
             };
             Ok(program.values().filter_map(source).collect())
         }
@@ -145,13 +143,11 @@ fn weights(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<Diag
             return Err(vec![error.hint("declare it: `axis N;`")]);
         }
     };
-    let source = |value: Value| match program.op(value) {
-        Op::Param(i) if !program.params[*i as usize].exact => {
-            let port = &program.params[*i as usize].port;
-            let order = batch.into_iter().chain(port.order.iter().copied()).collect();
-            Some(Source { value, order, noise: format!("wnoise.{}", port.name) })
-        }
-        _ => None,
+    let source = |value: Value| {
+        let Op::Param(i) = program.op(value) else { return None };
+        let param = &program.params[*i as usize];
+        let order = batch.into_iter().chain(param.port.order.iter().copied()).collect();
+        (!param.exact).then(|| Source { value, order, noise: format!("wnoise.{}", param.port.name) })
     };
     Ok(program.values().filter_map(source).collect())
 }
