@@ -101,50 +101,6 @@ fn bad_models() {
     assert_eq!(place.names(""), ["bytes.pf", "call.pf", "slip.pf"]);
 }
 
-/// An algorithm on a model that lacks what it needs, and flags that an algorithm has no use for.
-#[test]
-fn what_algorithms_need() {
-    let place = Place::new();
-    let layerless = "pf 1\naxis N, D = 4;\nmodel m(x: f32[N, D], y: f32[N]) {\n    exact param w: f32[D] = 1;\n    z = sum[D](x * w);\n    \
-                     output z: f32[N] = z;\n    loss (z - y) * (z - y);\n}\n";
-    let lossless = "pf 1\naxis N, D = 4;\nmodel m(x: f32[N, D]) {\n    param w: f32[D] = 1;\n    z = relu(activity(x * w));\n    \
-                    local l: z along D { z * z }\n}\n";
-    fs::write(place.path("layerless.pf"), layerless).unwrap();
-    fs::write(place.path("lossless.pf"), lossless).unwrap();
-    let (layerless, lossless, out) = (place.arg("layerless.pf"), place.arg("lossless.pf"), place.arg("out"));
-    let compiled = |model: &str, flags: &[&str], code: i32, parts: &[&str]| {
-        refused(&[&["compile", model, "-o", &out, "--batch", "4"], flags].concat(), code, parts);
-    };
-    compiled("tanh_mlp", &["--algorithm", "lg-bp"], 1, &["`lg-bp` learns from local losses, and this model marks none", "hint: mark one"]);
-    compiled(&layerless, &["--algorithm", "dfa"], 1, &["direct feedback goes to layers, and no `activity` of this model", "hint: "]);
-    compiled(
-        &lossless,
-        &["--algorithm", "dfa"],
-        1,
-        &["`dfa` learns from the global loss, and this model has none", "hint: write `loss ..;`"],
-    );
-    for (label, algorithm) in [("fa", "fa"), ("dfa", "dfa"), ("accumulated", "bp")] {
-        let text = format!(
-            "pf 1\naxis N, D = 4;\nmodel m(x: f32[N, D]) {{\n    y = {label}: layer(x);\n    output y: f32[N, D] = y;\n    loss sum[D](y * y);\n}}\n\
-             fn layer(x) {{\n    param w: f32[D] = 1;\n    activity(x * w)\n}}\n"
-        );
-        fs::write(place.path("taken.pf"), text).unwrap();
-        let told = format!("the parameter `{label}.w` has a name such as a step with `{algorithm}` gives");
-        compiled(&place.arg("taken.pf"), &["--algorithm", algorithm], 1, &[&told, "taken.pf:9:11", "hint: let no label begin with"]);
-    }
-    compiled("localmixer", &["--algorithm", "bp", "--own"], 2, &["--own: `bp` has no such variant", "hint: there are fg-a/own"]);
-    compiled("localmixer", &["--algorithm", "fg-w", "--ng"], 2, &["--ng: `fg-w` has no such variant", "hint: there are fg-a/ng"]);
-    compiled("localmixer", &["--noise-per-example"], 2, &["`lg-fg-a` puts no noise on weights", "hint: "]);
-    assert!(!place.path("out").exists());
-
-    // What is biased is compiled, and the reason is said.
-    let ran = run(&["compile", "localmixer", "--preset", "S/1/1", "--set", "norm=ln", "--algorithm", "lg-fg-a", "--own", "-o", &out]);
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    for part in ["warning: estimates through the activity `block0.fc` are biased: a norm spreads its noise", "hint: leave /own out"] {
-        assert!(ran.err.contains(part), "`{part}` is not in: {}", ran.err);
-    }
-}
-
 /// What becomes of a run on the place's data; no run leaves a folder.
 #[track_caller]
 fn data_refused(place: &Place, parts: &[&str]) {

@@ -56,6 +56,23 @@ fn what_an_algorithm_needs_is_asked_for() {
     refused(&["compile", "localmixer", "--algorithm", "bp/own", "-o", &out], 2, &["`bp` has no variant `own`", "lg-fg-a/own"]);
 }
 
+/// Labels whose parameters would pass for what a step keeps beside the model's own.
+#[test]
+fn names_that_a_step_gives_are_refused() {
+    let place = Place::new();
+    let (model, out) = (place.arg("taken.pf"), place.arg("out"));
+    for (label, algorithm) in [("fa", "fa"), ("dfa", "dfa"), ("accumulated", "bp")] {
+        let text = format!(
+            "pf 1\naxis N, D = 4;\nmodel m(x: f32[N, D]) {{\n    y = {label}: layer(x);\n    output y: f32[N, D] = y;\n    loss sum[D](y * y);\n}}\n\
+             fn layer(x) {{\n    param w: f32[D] = 1;\n    activity(x * w)\n}}\n"
+        );
+        fs::write(place.path("taken.pf"), text).unwrap();
+        let told = format!("the parameter `{label}.w` has a name such as a step with `{algorithm}` gives");
+        let args = ["compile", &model, "--algorithm", algorithm, "--batch", "4", "-o", &out];
+        refused(&args, 1, &[&told, "taken.pf:9:11", "hint: let no label begin with"]);
+    }
+}
+
 /// The warning names the value, the loss, the axes, and the place.
 #[test]
 fn a_biased_rule_is_warned_of() {
