@@ -35,8 +35,8 @@ pub struct Measured {
 /// How far a number may be from what it should be before that is no accident, in standard errors: with a hundred comparisons, one in
 /// 160 honest runs is called wrong by what has an error from all samples, one in 25 by what has one from [`GROUPS`] (Student's distribution).
 const ACCIDENT: f64 = 4.0;
-/// Half of a 95 % interval, in standard errors.
-const HALF: f64 = 1.96;
+/// Half of a 95 % interval, in standard errors: Student's, for as many groups of samples as there are; a little wide for what each sample says.
+const HALF: f64 = 2.09;
 /// Of the expectation, relative to the largest entry of all gradients.
 const EXACT: f64 = 1e-9;
 /// The same, of what is no more than rounding.
