@@ -54,14 +54,22 @@ fn localmixer_is_unbiased_under_every_norm() {
 /// The built-in models and those of the corpus, at sizes at which the noise has few elements.
 #[test]
 fn every_model_is_unbiased() {
-    let small: &[(&str, &[(&str, &str)])] = &[("localmixer", &MIXER), ("tanh_mlp", &[("outputs", "2")])];
+    let small: &[(&str, &[(&str, &str)])] = &[
+        ("localmixer", &MIXER),
+        ("tanh_mlp", &[("outputs", "2")]),
+        ("mlp", &[("height", "2"), ("width", "3"), ("hidden", "8"), ("groups", "2"), ("layers", "2"), ("classes", "3")]),
+        ("residual_mlp", &[("height", "2"), ("width", "3"), ("hidden", "5"), ("blocks", "2"), ("classes", "3")]),
+        ("mixer", &[("height", "4"), ("width", "4"), ("grid", "2"), ("channels", "6"), ("groups", "2"), ("inner", "4"), ("blocks", "1")]),
+        ("convnet", &[("height", "4"), ("width", "8"), ("colours", "2"), ("filters", "3"), ("classes", "3")]),
+        ("attention", &[("height", "4"), ("width", "4"), ("grid", "2"), ("channels", "6"), ("heads", "2"), ("blocks", "1")]),
+    ];
     let mut models: Vec<(Model, &[(&str, &str)])> =
         small.iter().map(|(name, sets)| (Model::built_in(name).expect("it is built in").unwrap(), *sets)).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/models");
     for entry in fs::read_dir(&folder).unwrap() {
         models.push((Model::read(&entry.unwrap().path()).unwrap(), &[]));
     }
-    assert!(models.len() >= 8, "the folder has lost models");
+    assert!(models.len() >= 14, "the folder has lost models");
     let mut compared = 0;
     for (model, sets) in &models {
         for algorithm in Algorithm::ALL.into_iter().filter(|a| a.is_estimate()) {
@@ -78,7 +86,7 @@ fn every_model_is_unbiased() {
             compared += 1;
         }
     }
-    assert!(compared >= 24, "{compared} estimators were looked at");
+    assert!(compared >= 40, "{compared} estimators were looked at");
 }
 
 /// A penalty on weights is of no example: noise that each example has of its own counts it once, not once for each.

@@ -480,14 +480,14 @@ impl Plan {
                     meta.model
                 )));
             }
-            // The preset of another model than the run's says nothing of this one: that they differ is found by `restore`.
+            // Preset and algorithm of another model than the run's say nothing of this one: that they differ is found by `restore`.
             let same = model.model.as_deref().is_none_or(|name| stem(name) == meta.model);
             model.model = model.model.or_else(|| Some(meta.model.clone()));
             model.preset = model.preset.or_else(|| meta.preset.as_deref().filter(|_| same).and_then(presets::preset));
             if model.sets.is_empty() {
                 model.sets = meta.sets.clone();
             }
-            step.algorithm = step.algorithm.or_else(|| Algorithm::parse(&meta.algorithm));
+            step.algorithm = step.algorithm.or_else(|| Algorithm::parse(&meta.algorithm).filter(|_| same));
             step.batch = step.batch.or(Some(meta.batch));
             step.no_prune |= meta.flags.iter().any(|f| f == NO_PRUNE);
             step.noise_per_example |= meta.flags.iter().any(|f| f == NOISE_PER_EXAMPLE);

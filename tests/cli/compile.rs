@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use pushforward::Algorithm;
+
 use crate::{Place, pushforward, refused, succeeds};
 
 /// Every file below a folder, with its contents.
@@ -112,12 +114,14 @@ fn nothing_of_the_users_is_overwritten() {
 fn both_models_and_every_algorithm() {
     let place = Place::new();
     for target in ["cpu", "cuda", "wgsl"] {
-        for algorithm in ["bp", "lg-bp", "lg-fg-a"] {
-            for (model, sets) in [
-                ("tanh_mlp", vec![]),
-                ("localmixer", vec!["--preset", "S/1/1"]),
-                ("localmixer", vec!["--set", "channels=32", "--set", "groups=4", "--set", "norm=bn"]),
-            ] {
+        for algorithm in Algorithm::ALL {
+            let cases = [
+                ("tanh_mlp", vec![], !algorithm.is_local()),
+                ("localmixer", vec!["--preset", "S/1/1"], algorithm == Algorithm::LG_FG_A),
+                ("localmixer", vec!["--set", "channels=32", "--set", "groups=4", "--set", "norm=bn"], true),
+            ];
+            let algorithm = algorithm.name();
+            for (model, sets, _) in cases.into_iter().filter(|case| case.2) {
                 let out = place.arg(&format!("{target}-{algorithm}-{model}-{}", sets.len()));
                 let fixed = ["compile", model, "--batch", "4", "--algorithm", algorithm, "--target", target, "-o", &out];
                 succeeds(&[&fixed, &sets[..]].concat());
