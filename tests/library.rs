@@ -79,11 +79,17 @@ fn steps_agree_with_the_evaluator() {
             }
             let expected = evaluate(step.program(), &parameters, &given);
             step.run(&mut parameters, &inputs).unwrap();
+            // Some gradients are 0 but for rounding: of numbers as large as the others'.
+            let most = expected.outputs.iter().fold(1.0f64, |m, (_, t)| m.max(t.max_abs()));
             for (name, tensor) in &expected.outputs {
                 let got = step.output(name).or_else(|| parameters.get(name)).unwrap_or_else(|| panic!("{name} came out of nowhere"));
                 let largest = tensor.max_abs();
                 for (got, expected) in numbers(got).into_iter().zip(&tensor.data) {
-                    assert!((got - expected).abs() <= 2e-4 * largest + 1e-6, "{algorithm:?}, step {at}, {name}: {got} is not {expected}");
+                    assert!(
+                        (got - expected).abs() <= 2e-4 * largest + 1e-6 * most,
+                        "{}, step {at}, {name}: {got} is not {expected}",
+                        algorithm.name()
+                    );
                 }
             }
         }
@@ -177,7 +183,7 @@ fn a_step_on_a_device_is_the_step_on_the_cpu() {
     for engine in [Engine::from(&pool()), device.clone()] {
         let mut step = Step::training(&localmixer(), &settings, &engine).unwrap();
         let mut parameters = Parameters::new(&step, 7).unwrap();
-        parameters.set("head0.b", &[0.5; 5]).unwrap();
+        parameters.set("head0.b", &[0.5f32; 5]).unwrap();
         // One: at these sizes norms are nearly singular, and rounding grows a hundredfold with each further step, on the CPU as well.
         let inputs =
             [("images", Input::from(&x)), ("labels", Input::from(&y[..])), ("lr", 0.01f32.into()), ("seed", 5.into()), ("step", 0.into())];
@@ -190,7 +196,7 @@ fn a_step_on_a_device_is_the_step_on_the_cpu() {
         // What is set after a run is kept, here and for the next.
         let loss = step.output("loss").unwrap().item().unwrap();
         step.run(&mut parameters, &inputs).unwrap();
-        parameters.set("cls.b", &[300.0; 5]).unwrap();
+        parameters.set("cls.b", &[300.0f32; 5]).unwrap();
         parameters.fetch().unwrap();
         assert_eq!(numbers(parameters.get("cls.b").unwrap()), [300.0; 5]);
         step.run(&mut parameters, &inputs).unwrap();
@@ -286,7 +292,7 @@ fn outputs_are_views_by_name() {
 
 #[test]
 fn wrong_texts_are_told_with_their_places() {
-    let message = |text: &str| match Model::parse("m.pf", text).and_then(|m| m.training(&Settings::new(Algorithm::LG_FG_A, 2))) {
+    let message = |text: &str| match Model::parse("m.pf", text).and_then(|m| m.training(&Settings::new(Algorithm::FG_A, 2))) {
         Err(Error::Text(wrong)) => wrong.render(false),
         other => panic!("{other:?}"),
     };
