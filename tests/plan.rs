@@ -76,7 +76,7 @@ fn the_written_out_loss_costs_no_more_than_its_aggregates() {
 /// Every parameter is written, by one launch, and no later launch reads it.
 #[test]
 fn parameters_are_updated_in_place_after_their_last_reader() {
-    for (model, algorithm) in [("localmixer", Algorithm::LG_FG_A), ("localmixer", Algorithm::BP), ("tanh_mlp", Algorithm::LG_FG_A)] {
+    for (model, algorithm) in [("localmixer", Algorithm::LG_FG_A), ("localmixer", Algorithm::BP), ("tanh_mlp", Algorithm::FG_A)] {
         let plan = plan(model, NONE, algorithm, 8);
         let mut updated: BTreeSet<usize> = BTreeSet::new();
         for launch in plan.stages.iter().flat_map(|s| &s.launches) {
