@@ -4,6 +4,7 @@ use pushforward_models::data::augment::Chances;
 use pushforward_models::data::{self, Broken, DataSet, Scale, Source, Splits};
 
 use super::failure::{Failure, note};
+use super::flags::named;
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct FeedFlags {
@@ -141,13 +142,11 @@ impl FeedFlags {
 }
 
 fn augment(text: &str) -> Result<Augment, String> {
-    let found = Augment::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("nothing is called `{text}` that could be done to images: there are none, flip, byol"))
+    named("augmentation", text, Augment::ALL, |a| a.name())
 }
 
 fn pixels(text: &str) -> Result<Pixels, String> {
-    let found = [Pixels::Unit, Pixels::Standard].into_iter().find(|p| p.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| "expected `unit` or `standard`".into())
+    named("scale of pixels", text, [Pixels::Unit, Pixels::Standard], |p| p.name())
 }
 
 fn broken(text: &str) -> Result<Broken, String> {

@@ -249,9 +249,7 @@ fn read(name: &str) -> Result<Model, Failure> {
 }
 
 pub fn preset(text: &str) -> Result<&'static Preset, String> {
-    let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
-    presets::preset(text)
-        .ok_or_else(|| format!("no preset is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+    named("preset", text, PRESETS, |p| p.name)
 }
 
 pub fn algorithm(text: &str) -> Result<Algorithm, String> {
@@ -269,19 +267,25 @@ pub fn algorithm(text: &str) -> Result<Algorithm, String> {
 }
 
 fn rules(text: &str) -> Result<Rules, String> {
-    let names: Vec<&str> = Rules::ALL.iter().map(|r| r.name()).collect();
-    let found = Rules::ALL.into_iter().find(|r| r.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("no set of rules is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+    named("set of rules", text, Rules::ALL, |r| r.name())
 }
 
 fn rule(text: &str) -> Result<&'static str, String> {
-    let names: Vec<&str> = RULES.iter().map(|r| r.name).collect();
-    let found = names.iter().copied().find(|name| name.eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("no rule is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+    named("rule", text, RULES, |r| r.name).map(|r| r.name)
+}
+
+/// The one of `all` that has this name, whatever the case.
+pub fn named<T>(what: &str, text: &str, all: impl IntoIterator<Item = T>, name: impl Fn(&T) -> &'static str) -> Result<T, String> {
+    let mut all: Vec<T> = all.into_iter().collect();
+    let names: Vec<&str> = all.iter().map(name).collect();
+    match names.iter().position(|name| name.eq_ignore_ascii_case(text)) {
+        Some(found) => Ok(all.swap_remove(found)),
+        None => Err(format!("no {what} is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names))),
+    }
 }
 
 /// The nearest name even if it is not very near: a list of three wants no threshold.
-pub fn did_you_mean(text: &str, names: &[&str]) -> String {
+fn did_you_mean(text: &str, names: &[&str]) -> String {
     let distance = |name: &&&str| strsim::damerau_levenshtein(&text.to_lowercase(), &name.to_lowercase());
     names.iter().min_by_key(distance).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }

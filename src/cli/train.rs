@@ -638,9 +638,7 @@ fn spelled_recipe(flags: &[String]) -> Recipe {
 }
 
 fn schedule(text: &str) -> Result<Schedule, String> {
-    let names = Schedule::ALL.map(Schedule::name);
-    let found = Schedule::ALL.into_iter().find(|s| s.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("no schedule is called `{text}`: there are {}{}", names.join(", "), flags::did_you_mean(text, &names)))
+    flags::named("schedule", text, Schedule::ALL, |s| s.name())
 }
 
 fn default_path(args: &Args) -> Result<PathBuf, Failure> {

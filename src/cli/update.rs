@@ -3,7 +3,7 @@
 use pushforward_passes::update::{Decay, Factor, Pattern, Rule, Settings};
 
 use super::failure::Failure;
-use super::flags::{did_you_mean, not_negative};
+use super::flags::{named, not_negative};
 
 /// How gradients move parameters.
 #[derive(clap::Args, Clone, Debug)]
@@ -186,15 +186,11 @@ const DECAY: &str = "--decay=";
 const LR_FACTOR: &str = "--lr-factor=";
 
 fn optimizer(text: &str) -> Result<Optimizer, String> {
-    let names = Optimizer::ALL.map(Optimizer::name);
-    let found = Optimizer::ALL.into_iter().find(|o| o.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("no optimiser is called `{text}`: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+    named("optimiser", text, Optimizer::ALL, |o| o.name())
 }
 
 fn decay(text: &str) -> Result<Decay, String> {
-    let names = Decay::ALL.map(Decay::name);
-    let found = Decay::ALL.into_iter().find(|d| d.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("`{text}` is no kind of parameters: there are {}{}", names.join(", "), did_you_mean(text, &names)))
+    named("kind of parameters", text, Decay::ALL, |d| d.name())
 }
 
 fn factor(text: &str) -> Result<Factor, String> {
