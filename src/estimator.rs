@@ -9,6 +9,7 @@ use pushforward_ir::program::{Init, Port};
 use pushforward_ir::{DType, Op, Program};
 use pushforward_passes::algorithm::{Algorithm, NoiseSource, Options, Signal};
 use pushforward_passes::gradient::GRADIENT;
+use pushforward_passes::perturb::{ACTIVITY_NOISE, WEIGHT_NOISE};
 
 use crate::error::Error;
 use crate::model::{Model, Settings};
@@ -217,7 +218,7 @@ fn sample(
 ) -> Result<Vec<Sampled>, Error> {
     let mut point = Point::new(gradients(model, settings)?, request.seed, pool)?;
     let per_group = request.samples.div_ceil(GROUPS);
-    let mut all: Vec<Statistics> = truth.iter().map(|t| Statistics::new(t.len())).collect();
+    let mut all: Vec<Statistics> = truth.iter().map(|t| Statistics::new(t)).collect();
     for group in 0..GROUPS {
         for i in 0..per_group {
             point.sample = (group * per_group + i) as i32;
@@ -227,10 +228,10 @@ fn sample(
             }
             progress(group * per_group + i + 1);
         }
-        all.iter_mut().zip(truth).for_each(|(s, t)| s.end_group(t));
+        all.iter_mut().for_each(Statistics::end_group);
     }
     let largest = truth.iter().flatten().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
-    Ok(all.iter().zip(truth).map(|(s, t)| s.found(t, largest)).collect())
+    Ok(all.iter().map(|s| s.found(largest)).collect())
 }
 
 /// Running sums over the samples of one parameter.
@@ -244,11 +245,21 @@ struct Statistics {
     variances: Vec<f64>,
     /// Of every sample, its part along the gradient.
     along: Vec<f64>,
+    /// Of the gradient.
+    square: f64,
 }
 
 impl Statistics {
-    fn new(entries: usize) -> Statistics {
-        Statistics { sum: vec![0.0; entries], squares: 0.0, count: 0, departures: Vec::new(), variances: Vec::new(), along: Vec::new() }
+    fn new(truth: &[f64]) -> Statistics {
+        Statistics {
+            sum: vec![0.0; truth.len()],
+            squares: 0.0,
+            count: 0,
+            departures: Vec::new(),
+            variances: Vec::new(),
+            along: Vec::new(),
+            square: dot(truth, truth),
+        }
     }
 
     fn add(&mut self, estimate: &[f64], truth: &[f64]) {
@@ -258,26 +269,25 @@ impl Statistics {
             self.squares += (x - t) * (x - t);
         }
         self.count += 1;
-        let square = dot(truth, truth);
-        if square > 0.0 {
-            self.along.push(dot(estimate, truth) / square);
+        if self.square > 0.0 {
+            self.along.push(dot(estimate, truth) / self.square);
         }
     }
 
-    fn end_group(&mut self, truth: &[f64]) {
+    fn end_group(&mut self) {
         let n = self.count as f64;
         let departure: Vec<f64> = self.sum.iter().map(|s| s / n).collect();
         if self.count > 1 {
-            self.variances.push((self.squares - n * dot(&departure, &departure)) / (n - 1.0) / truth.len().max(1) as f64);
+            self.variances.push((self.squares - n * dot(&departure, &departure)) / (n - 1.0) / departure.len().max(1) as f64);
         }
         self.departures.push(departure);
-        *self = Statistics { sum: vec![0.0; truth.len()], squares: 0.0, count: 0, ..std::mem::replace(self, Statistics::new(0)) };
+        self.sum.fill(0.0);
+        (self.squares, self.count) = (0.0, 0);
     }
 
-    fn found(&self, truth: &[f64], largest: f64) -> Sampled {
-        let square = dot(truth, truth);
-        let scale = if square > 0.0 { square } else { largest * largest };
-        let total = self.departures.iter().fold(vec![0.0; truth.len()], |mut total, d| {
+    fn found(&self, largest: f64) -> Sampled {
+        let scale = if self.square > 0.0 { self.square } else { largest * largest };
+        let total = self.departures.iter().fold(vec![0.0; self.sum.len()], |mut total, d| {
             total.iter_mut().zip(d).for_each(|(t, x)| *t += x);
             total
         });
@@ -314,7 +324,7 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
 }
 
 fn noise_ports(program: &Program) -> impl Iterator<Item = &Port> {
-    program.inputs.iter().filter(|p| p.name.starts_with("anoise.") || p.name.starts_with("wnoise."))
+    program.inputs.iter().filter(|p| [ACTIVITY_NOISE, WEIGHT_NOISE].iter().any(|prefix| p.name.starts_with(prefix)))
 }
 
 /// A program of gradients with the inputs and parameters at which it is looked at.

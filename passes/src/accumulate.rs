@@ -5,14 +5,12 @@
 //!
 //! Pieces are the batch only if no example has a part in another's loss: [`mixing`] finds where one has.
 
-use pushforward_ir::axis::AxisId;
 use pushforward_ir::diag::Severity;
-use pushforward_ir::op::Noise;
 use pushforward_ir::program::{Output, Port, rebuild};
 use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Op, Program, Value, verify};
 
-use crate::algorithm::{Options, float_of};
-use crate::border::scalar_input;
+use crate::algorithm::Options;
+use crate::border::{number_input, scalar_input};
 use crate::gradient::GRADIENT;
 use crate::update::{self, kept};
 use crate::util::zeros;
@@ -37,10 +35,7 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
         if options.update.factor(&name) == 0.0 {
             continue;
         }
-        let mut share = scalar_input(&mut b, SHARE, float_of(program))?;
-        if b.ty(share).dtype != dtype {
-            share = b.op(Op::Cast(dtype), &[share]);
-        }
+        let share = number_input(&mut b, SHARE, dtype)?;
         let port = Port { name: format!("{ACCUMULATED}{name}"), ..out.port };
         let (sum, part) = (kept(&mut b, &port), b.op(Op::Mul, &[out.value, share]));
         let value = b.op(Op::Add, &[sum, part]);
@@ -68,8 +63,9 @@ pub fn apply(model: &Program, options: &Options) -> Result<Program, Vec<Diagnost
 
 /// What lets an example take part in the loss of another, as a warning: pieces of a batch are not the batch then. `model` is the program
 /// before any pass.
-pub fn mixing(model: &Program) -> Option<Diagnostic> {
+pub fn mixing(model: &Program, options: &Options) -> Option<Diagnostic> {
     let batch = model.batch?;
+    let warning = |v: Value, message: String| Diagnostic { severity: Severity::Warning, ..verify::origin_diagnostic(model, v, message) };
     let needed = model.reaches(model.losses.iter().map(|l| l.value));
     let over = |axes: &AxisSet| axes.contains(batch);
     let mixes = |v: Value| match model.op(v) {
@@ -84,41 +80,47 @@ pub fn mixing(model: &Program) -> Option<Diagnostic> {
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not | Op::Select | Op::Cast(_) => false,
         Op::StopGradient | Op::Activity(_) => false,
     };
-    let v = model.values().find(|&v| needed[v.0 as usize] && mixes(v))?;
     let name = &model.axes[batch].name;
+    if let Some(v) = model.values().find(|&v| needed[v.0 as usize] && mixes(v)) {
+        let message = format!(
+            "this `{}` over {name} lets examples see each other: one of a piece sees only those of its piece, so a step in pieces is not the \
+             step of the whole batch",
+            model.op(v).name()
+        );
+        return Some(warning(v, message));
+    }
+    // The noise of all examples meets in it.
+    let of_none = model.losses.iter().find(|l| options.noise_per_example && !model.axes_of(l.value).contains(batch))?;
     let message = format!(
-        "this `{}` over {name} lets examples see each other: one of a piece sees only those of its piece, so a step in pieces is not the step \
-         of the whole batch",
-        model.op(v).name()
+        "the loss `{}` is of no example, and feels the noise of all of a piece at once: a step in pieces is an estimate of the same gradient, \
+         but not the one of the whole batch",
+        of_none.name
     );
-    Some(Diagnostic { severity: Severity::Warning, ..verify::origin_diagnostic(model, v, message) })
+    Some(warning(of_none.value, message))
 }
 
 fn accumulated(port: &Port) -> Port {
     Port { name: format!("{ACCUMULATED}{}", port.name), ..port.clone() }
 }
 
-/// The program with all noise that examples have of their own drawn from the row on at which they stand in the batch.
+/// The program with all noise that examples have of their own drawn from the row on at which they stand in the batch. Examples are what such
+/// noise numbers first, as `perturb` draws it.
 fn in_rows(program: &Program) -> Result<Program, Vec<Diagnostic>> {
     let Some(batch) = program.batch else { return Ok(program.clone()) };
-    let own = |noise: &Noise| noise.order.contains(&batch);
-    if !program.values().any(|v| matches!(program.op(v), Op::Normal(noise) if own(noise))) {
+    let own = |v: Value| matches!(program.op(v), Op::Normal(noise) if noise.order.contains(&batch));
+    if !program.values().any(own) {
         return Ok(program.clone());
     }
     let mut b = Builder::new(program.clone());
-    let row = scalar_input(&mut b, ROW, DType::I32)?;
-    let Op::Input(row) = *b.program().op(row) else { unreachable!("an input is one") };
-    let program = b.finish();
-    Ok(rebuild(&program, |b, v, args| {
-        let Op::Normal(noise) = program.op(v) else { return b.copy(&program, v, args) };
-        if !own(noise) {
-            return b.copy(&program, v, args);
+    scalar_input(&mut b, ROW, DType::I32)?;
+    let with = b.finish();
+    let row = with.input(ROW).map(Op::Input);
+    Ok(rebuild(&with, |b, v, args| match &row {
+        Some(row) if own(v) => {
+            b.origin = with.node(v).origin;
+            let row = b.op(row.clone(), &[]);
+            b.op(with.op(v).clone(), &[args, &[row]].concat())
         }
-        b.origin = program.node(v).origin;
-        let row = b.op(Op::Input(row), &[]);
-        // Rows are what is numbered first.
-        let rest = noise.order.iter().copied().filter(|&a: &AxisId| a != batch && Some(a) != noise.direction);
-        let order = noise.direction.into_iter().chain([batch]).chain(rest).collect();
-        b.op(Op::Normal(Box::new(Noise { order, ..(**noise).clone() })), &[args[0], args[1], row])
+        _ => b.copy(&with, v, args),
     }))
 }

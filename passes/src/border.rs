@@ -3,6 +3,7 @@
 use pushforward_ir::program::{Output, Port};
 use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Op, Value};
 
+use crate::algorithm::float_of;
 use crate::util::expand;
 
 /// The input that `port` declares, added unless an earlier pass or the model did. An error if what is there has another type.
@@ -30,6 +31,13 @@ pub fn input(b: &mut Builder, port: Port) -> Result<Value, Vec<Diagnostic>> {
 
 pub fn scalar_input(b: &mut Builder, name: &str, dtype: DType) -> Result<Value, Vec<Diagnostic>> {
     input(b, Port { name: name.into(), dtype, order: Vec::new() })
+}
+
+/// A number that the caller hands in at the program's precision, as `dtype`.
+pub fn number_input(b: &mut Builder, name: &str, dtype: DType) -> Result<Value, Vec<Diagnostic>> {
+    let float = float_of(b.program());
+    let x = scalar_input(b, name, float)?;
+    Ok(if float == dtype { x } else { b.op(Op::Cast(dtype), &[x]) })
 }
 
 /// Adds an output in canonical axis order, filled up to `axes`.

@@ -26,26 +26,26 @@ fn from_global(program: &Program) -> Program {
     let before = program.reaches(global.iter().map(|&i| program.losses[i].value));
     let local = program.reaches(program.losses.iter().filter(|l| l.local.is_some()).map(|l| l.value));
     let mut new: HashMap<Value, Value> = HashMap::new();
+    let at = |new: &HashMap<Value, Value>, v: Value| *new.get(&v).unwrap_or(&v);
     for v in program.values().filter(|v| after[v.0 as usize] && before[v.0 as usize]) {
+        let args: Vec<Value> = program.args(v).iter().map(|&a| at(&new, a)).collect();
         let seen = if matches!(program.op(v), Op::Activity(_)) && local[v.0 as usize] {
             // Noise has its place once: where the local losses are.
-            let x = program.args(v)[0];
-            *new.get(&x).unwrap_or(&x)
+            args[0]
         } else if marked.contains(&v) {
             b.origin = program.node(v).origin;
             b.op(Op::StopGradient, &[v])
         } else {
-            let args: Vec<Value> = program.args(v).iter().map(|a| *new.get(a).unwrap_or(a)).collect();
             b.copy(program, v, &args)
         };
         new.insert(v, seen);
     }
     for i in global {
         let loss = &mut b.program_mut().losses[i];
-        loss.value = *new.get(&loss.value).unwrap_or(&loss.value);
+        loss.value = at(&new, loss.value);
     }
     for output in &mut b.program_mut().outputs {
-        output.value = *new.get(&output.value).unwrap_or(&output.value);
+        output.value = at(&new, output.value);
     }
     crate::dce::run(&b.finish())
 }

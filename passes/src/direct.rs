@@ -9,9 +9,9 @@ use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value, verify};
 use crate::algorithm::Options;
 use crate::gradient::{Objective, counted, exact_gradients, objectives, output_gradients, output_losses, weighted};
 use crate::jvp::{Departures, Route};
-use crate::norms::identities;
+use crate::norms::{identities, unseen};
 use crate::perturb::{Unreached, check_parameters, pull_back};
-use crate::reach::{self, reach};
+use crate::reach::{self, Names, reach};
 use crate::transpose::vjp;
 use crate::util::{activities, param_values};
 use crate::{dce, feedback, prune};
@@ -21,7 +21,8 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     let program = counted(model, options.algorithm.losses);
     let (acts, losses) = (activities(&program), objectives(&program, options.algorithm.losses));
     check_parameters(&program, &acts, &losses, Unreached::Stays)?;
-    let layers: Vec<(Value, AxisSet)> = acts.iter().map(|&a| (a, own_axes(&program, a))).filter(|(_, own)| !own.is_empty()).collect();
+    let own = own_axes(&program, &acts);
+    let layers: Vec<(Value, AxisSet)> = acts.iter().copied().zip(own).filter(|(_, own)| !own.is_empty()).collect();
     if layers.is_empty() {
         let error = Diagnostic::error("direct feedback goes to layers, and no `activity` of this model stands behind a parameter of one");
         return Err(vec![error.hint("write `activity(..)` around what each layer computes, or choose another algorithm")]);
@@ -85,21 +86,23 @@ fn prediction(program: &Program, acts: &[Value], losses: &[Objective]) -> Result
     })
 }
 
-/// The axes of an activity along which its own parameters tell its elements apart: what a fully connected layer has channels along. Norms are
-/// taken for the identity.
-fn own_axes(program: &Program, activity: Value) -> AxisSet {
+/// The axes of each activity along which its own parameters tell its elements apart: what a fully connected layer has channels along. Norms
+/// are taken for the identity.
+fn own_axes(program: &Program, acts: &[Value]) -> Vec<AxisSet> {
     let norms = identities(program);
-    let rule = |p: &Program, v: Value, state: &[Option<reach::Names>]| match (p.op(v), norms.get(&v)) {
-        // The parameters of a layer are those that move no other activity first.
-        (Op::Activity(_), _) => None,
-        (_, Some(x)) => state[x.0 as usize].clone(),
-        (_, None) => reach::held(p, v, state),
+    let past_norms = unseen(&norms, &reach::held);
+    // The parameters of a layer are those that move no other activity first.
+    let rule = |p: &Program, v: Value, state: &[Option<Names>]| match p.op(v) {
+        Op::Activity(_) => None,
+        _ => past_norms(p, v, state),
     };
+    let operands: Vec<Value> = acts.iter().map(|&a| program.args(a)[0]).collect();
     let layers: Vec<u32> = (0..program.params.len() as u32).filter(|&i| !program.params[i as usize].exact).collect();
-    let mut own = AxisSet::EMPTY;
+    let mut own = vec![AxisSet::EMPTY; acts.len()];
     for param in param_values(program, &layers).1 {
-        let held = reach(program, param, program.axes_of(param), &[program.args(activity)[0]], &rule).remove(0);
-        own = held.iter().flat_map(|held| held.values()).fold(own, |own, &names| own | names);
+        for (own, held) in own.iter_mut().zip(reach(program, param, program.axes_of(param), &operands, &rule)) {
+            *own = held.iter().flat_map(|held| held.values()).fold(*own, |own, &names| own | names);
+        }
     }
-    own & program.axes_of(activity)
+    own.into_iter().zip(acts).map(|(own, &a)| own & program.axes_of(a)).collect()
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use pushforward_ir::{AxisSet, Op, Program, Value};
 
+use crate::reach::{Names, Rule};
+
 /// A norm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Norm {
@@ -22,6 +24,17 @@ pub fn norms(program: &Program) -> HashMap<Value, Norm> {
 /// What every norm takes for the identity: its result, and what it normalises.
 pub fn identities(program: &Program) -> HashMap<Value, Value> {
     norms(program).into_iter().map(|(y, norm)| (y, norm.x)).collect()
+}
+
+/// `rule`, with these norms taken for the identity: what holds of what a norm normalises holds of its result.
+pub fn unseen<'a>(
+    identities: &'a HashMap<Value, Value>,
+    rule: &'a Rule,
+) -> impl Fn(&Program, Value, &[Option<Names>]) -> Option<Names> + 'a {
+    |program, v, state| match identities.get(&v) {
+        Some(x) => state[x.0 as usize].clone(),
+        None => rule(program, v, state),
+    }
 }
 
 fn norm(program: &Program, v: Value) -> Option<Norm> {

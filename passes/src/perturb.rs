@@ -15,7 +15,7 @@ use crate::algorithm::{Neglect, NoiseSource, Options, Signal};
 use crate::border::{input, output, scalar_input};
 use crate::gradient::{Objective, counted, exact_gradients, objectives, output_gradients, output_losses};
 use crate::jvp::{self, Departures, Route, Tangent, differentiable, refuse};
-use crate::norms::identities;
+use crate::norms::{identities, unseen};
 use crate::reach::{self, Held, multiplier, reach};
 use crate::transpose::vjp;
 use crate::util::{activities, param_values};
@@ -30,10 +30,8 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
     let model = program;
     let program = counted(model, options.algorithm.losses);
     let norms = identities(&program);
-    let rule = |p: &Program, v: Value, state: &[Option<reach::Names>]| match norms.get(&v) {
-        Some(x) if options.algorithm.neglect == Neglect::NormsInReach => state[x.0 as usize].clone(),
-        _ => rule(p, v, state),
-    };
+    let own = unseen(&norms, rule);
+    let rule = if options.algorithm.neglect == Neglect::NormsInReach { &own } else { rule };
     let losses = objectives(&program, options.algorithm.losses);
     let roots: Vec<Value> = losses.iter().map(|l| l.replicated).collect();
     let mut b = Builder::new(program.clone());
@@ -66,7 +64,7 @@ pub fn run_by(program: &Program, options: &Options, rule: &reach::Rule) -> Resul
     for (source, &u) in sources.iter().zip(&noises) {
         b.origin = program.node(source.value).origin;
         let axes = source.order.iter().copied().collect();
-        let reached = reach(&program, source.value, axes, &roots, &rule);
+        let reached = reach(&program, source.value, axes, &roots, rule);
         let Some(g) = product(&mut b, &program, source.value, u, &reached, &losses, &derivatives) else { continue };
         let g = b.scale(g, 1.0 / options.directions as f64);
         match program.op(source.value) {
@@ -107,6 +105,10 @@ pub fn pull_back(
     Ok(present.into_iter().zip(gradients).collect())
 }
 
+/// Prefixes of the inputs by which a caller hands noise in: that of an activity, that of a parameter.
+pub const ACTIVITY_NOISE: &str = "anoise.";
+pub const WEIGHT_NOISE: &str = "wnoise.";
+
 /// Something that is perturbed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
@@ -126,9 +128,9 @@ pub fn sources(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<
             let source = |value: Value| {
                 let Op::Activity(layer) = program.op(value) else { return None };
                 let order = program.axes.in_order(program.axes_of(value));
-                Some(Source { value, order, noise: format!("anoise.{layer}") })
+                Some(Source { value, order, noise: format!("{ACTIVITY_NOISE}{layer}") })
             };
-            Ok(program.values().filter_map(source).collect())
+            Ok(activities(program).into_iter().filter_map(source).collect())
         }
         Signal::Weights => weights(program, options),
     }

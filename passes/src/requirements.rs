@@ -1,15 +1,18 @@
 //! What an algorithm needs of a model, said before any pass runs; and what of its estimates is biased, and why. It changes no program.
 //! [`check`] refuses, [`bias`] warns.
 
+use std::collections::HashMap;
+
+use pushforward_ir::axis::AxisId;
 use pushforward_ir::diag::Severity;
 use pushforward_ir::{AxisSet, Diagnostic, Op, Program, Value, verify};
 
 use crate::accumulate::ACCUMULATED;
 use crate::algorithm::{self, Algorithm, Losses, Neglect, Options, Signal};
 use crate::feedback::{DIRECT, FEEDBACK};
-use crate::gradient::objectives;
-use crate::norms::norms;
-use crate::perturb;
+use crate::gradient::{Objective, objectives};
+use crate::norms::{identities, norms, unseen};
+use crate::perturb::{self, Source};
 use crate::reach::{self, Held, reach};
 
 /// Everything that an algorithm needs and the model, after `inline`, does not have.
@@ -74,61 +77,57 @@ fn or_global(names: &str) -> String {
 /// Why estimates of this algorithm do not have the gradient as their mean: a warning for each perturbed value and loss, or for what the way
 /// back leaves out.
 pub fn bias(program: &Program, options: &Options) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-    let algorithm = options.algorithm;
-    if algorithm.neglect == Neglect::Nothing {
+    let neglect = options.algorithm.neglect;
+    if neglect == Neglect::Nothing {
         return Ok(Vec::new());
     }
-    let before: Vec<&str> = algorithm.passes().iter().copied().take_while(|&name| name != "perturb").collect();
+    let before: Vec<&str> = options.algorithm.passes().iter().copied().take_while(|&name| name != "perturb").collect();
     let program = algorithm::run(program.clone(), &before, options, &mut |_, _| {})?;
-    let norms = norms(&program);
-    let sources = perturb::sources(&program, options)?;
-    match algorithm.neglect {
-        Neglect::Nothing => Ok(Vec::new()),
-        Neglect::NormsInPullBack => {
-            let normed = sources.iter().filter(|s| program.args(s.value).iter().any(|x| norms.contains_key(x)));
-            let warned = |s: &perturb::Source| {
-                let message = format!(
-                    "estimates through {} are biased: `{}` leaves the Jacobian of the norm before it out",
-                    shown(&program, s),
-                    algorithm.name()
-                );
-                warning(&program, s.value, message).hint("leave /ng out for unbiased ones")
-            };
-            Ok(normed.map(warned).collect())
+    let (sources, norms) = (perturb::sources(&program, options)?, identities(&program));
+    Ok(match neglect {
+        Neglect::NormsInPullBack => sources.iter().filter_map(|s| left_out(&program, s, &norms, options.algorithm)).collect(),
+        Neglect::Nothing | Neglect::NormsInReach => {
+            let losses = objectives(&program, options.algorithm.losses);
+            sources.iter().flat_map(|s| not_reached(&program, s, &losses, &norms, options.algorithm)).collect()
         }
-        Neglect::NormsInReach => {
-            let own = |p: &Program, v: Value, state: &[Option<reach::Names>]| match norms.get(&v) {
-                Some(norm) => state[norm.x.0 as usize].clone(),
-                None => reach::held(p, v, state),
-            };
-            let losses = objectives(&program, algorithm.losses);
-            let roots: Vec<Value> = losses.iter().map(|l| l.replicated).collect();
-            let mut warnings = Vec::new();
-            for s in &sources {
-                let axes = s.order.iter().copied().collect();
-                let (narrow, right) = (reach(&program, s.value, axes, &roots, &own), reach(&program, s.value, axes, &roots, &reach::held));
-                for ((narrow, right), loss) in narrow.into_iter().zip(right).zip(&losses) {
-                    let (Some(narrow), Some(right)) = (narrow, right) else { continue };
-                    let missed = missed(&narrow, &right, program.axes_of(loss.replicated));
-                    if missed.is_empty() {
-                        continue;
-                    }
-                    let message = format!(
-                        "estimates through {} are biased: a norm spreads its noise to all of {} of the loss `{}`, and `{}` counts the same index alone",
-                        shown(&program, s),
-                        program.axes.show(missed),
-                        loss.name,
-                        algorithm.name()
-                    );
-                    warnings.push(warning(&program, s.value, message).hint("leave /own out for unbiased ones"));
-                }
-            }
-            Ok(warnings)
-        }
-    }
+    })
 }
 
-fn shown(program: &Program, source: &perturb::Source) -> String {
+/// The way back from a perturbed value to its parameters goes through a norm.
+fn left_out(program: &Program, s: &Source, norms: &HashMap<Value, Value>, algorithm: Algorithm) -> Option<Diagnostic> {
+    program.args(s.value).iter().find(|x| norms.contains_key(x))?;
+    let (shown, name) = (shown(program, s), algorithm.name());
+    let message = format!("estimates through {shown} are biased: `{name}` leaves the Jacobian of the norm before it out");
+    Some(warning(program, s.value, message).hint("leave /ng out for unbiased ones"))
+}
+
+/// Losses of which elements are in reach by the right rule, and not with norms taken for the identity.
+fn not_reached(
+    program: &Program,
+    s: &Source,
+    losses: &[Objective],
+    norms: &HashMap<Value, Value>,
+    algorithm: Algorithm,
+) -> Vec<Diagnostic> {
+    let axes = s.order.iter().copied().collect();
+    let roots: Vec<Value> = losses.iter().map(|l| l.replicated).collect();
+    let narrow = reach(program, s.value, axes, &roots, &unseen(norms, &reach::held));
+    let right = reach(program, s.value, axes, &roots, &reach::held);
+    let warned = |((narrow, right), loss): ((Option<Held>, Option<Held>), &Objective)| {
+        let missed = missed(&narrow?, &right?, program.axes_of(loss.replicated));
+        let message = format!(
+            "estimates through {} are biased: a norm spreads its noise to all of {} of the loss `{}`, and `{}` counts the same index alone",
+            shown(program, s),
+            program.axes.show(missed),
+            loss.name,
+            algorithm.name()
+        );
+        (!missed.is_empty()).then(|| warning(program, s.value, message).hint("leave /own out for unbiased ones"))
+    };
+    narrow.into_iter().zip(right).zip(losses).filter_map(warned).collect()
+}
+
+fn shown(program: &Program, source: &Source) -> String {
     match program.op(source.value) {
         Op::Param(i) => format!("the parameter `{}`", program.params[*i as usize].port.name),
         Op::Activity(layer) => format!("the activity `{layer}`"),
@@ -138,6 +137,6 @@ fn shown(program: &Program, source: &perturb::Source) -> String {
 
 /// Axes of a loss that the narrower rule holds for some axis of the source and the right one does not.
 fn missed(narrow: &Held, right: &Held, loss: AxisSet) -> AxisSet {
-    let of = |held: &Held, axis: &pushforward_ir::axis::AxisId| held.get(axis).copied().unwrap_or(AxisSet::EMPTY) & loss;
+    let of = |held: &Held, axis: &AxisId| held.get(axis).copied().unwrap_or(AxisSet::EMPTY) & loss;
     narrow.keys().fold(AxisSet::EMPTY, |all, axis| all | (of(narrow, axis) - of(right, axis)))
 }

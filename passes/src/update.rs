@@ -6,8 +6,8 @@ use pushforward_ir::program::{Init, Output, ParamDecl, Port};
 use pushforward_ir::{Builder, Diagnostic, Op, Program, Value};
 
 use crate::accumulate::ACCUMULATED;
-use crate::algorithm::{Options, float_of};
-use crate::border::scalar_input;
+use crate::algorithm::Options;
+use crate::border::number_input;
 use crate::gradient::GRADIENT;
 
 mod rules;
@@ -104,10 +104,7 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
         if factor == 0.0 {
             continue;
         }
-        let mut lr = scalar_input(&mut b, "lr", float_of(program))?;
-        if b.ty(lr).dtype != decl.port.dtype {
-            lr = b.op(Op::Cast(decl.port.dtype), &[lr]);
-        }
+        let lr = number_input(&mut b, "lr", decl.port.dtype)?;
         let lr = b.scale(lr, factor);
         // What is computed here stands where the parameter is declared.
         let declared = program.values().find(|&v| *program.op(v) == Op::Param(index)).unwrap_or(out.value);

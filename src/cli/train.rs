@@ -547,7 +547,7 @@ impl Plan {
     fn classifier(&self, engine: Engine, images: usize) -> Result<Classifier, Failure> {
         let program = self.chosen.ready(&self.settings)?;
         Classifier::check_rests(&self.chosen.model, &self.settings, self.piece, images)?;
-        self.chosen.warn(self.piece.and_then(|_| accumulate::mixing(&program)).into_iter().collect());
+        self.chosen.warn(self.piece.and_then(|_| accumulate::mixing(&program, &self.settings.passes)).into_iter().collect());
         Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), engine, self.seed, self.piece)?)
     }
 

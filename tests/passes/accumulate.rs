@@ -84,7 +84,7 @@ fn a_step_in_pieces_is_the_step() {
     let mut checked = 0;
     for (name, text, sets) in models() {
         let of = |batch| inlined(&text, &sets, batch, DType::F64);
-        if mixing(&of(BATCH)).is_some() {
+        if mixing(&of(BATCH), &Options::new(Algorithm::BP)).is_some() {
             continue;
         }
         for algorithm in [Algorithm::BP, Algorithm::LG_BP, Algorithm::LG_FG_A] {
@@ -132,17 +132,26 @@ fn rows_matter() {
 
 #[test]
 fn examples_that_see_each_other_are_found() {
+    let plain = Options::new(Algorithm::FG_W);
     for (norm, sees) in [("local", false), ("ln", false), ("none", false), ("bn", true)] {
         let sets: Vec<(&str, &str)> = SMALL_MIXER.iter().copied().chain([("norm", norm)]).collect();
-        let warning = mixing(&inlined(LOCALMIXER, &sets, BATCH, DType::F32));
+        let warning = mixing(&inlined(LOCALMIXER, &sets, BATCH, DType::F32), &plain);
         assert_eq!(warning.is_some(), sees, "{norm}: {warning:?}");
         assert!(warning.is_none_or(|w| w.message.contains("`sum` over N") && w.place.is_some()));
     }
-    assert!(mixing(&inlined(TANH_MLP, &[], BATCH, DType::F32)).is_none());
+    assert!(mixing(&inlined(TANH_MLP, &[], BATCH, DType::F32), &plain).is_none());
     let contrast = "pf 1\naxis N, M like N, C = 3;\nmodel m(x: f32[N, C]) {\n    param w: f32[C] = 1;\n    z = x * w;\n    \
                     loss sum[M, C](z * rename[N -> M](z));\n}\n";
-    let warning = mixing(&inlined(contrast, &[], BATCH, DType::F32)).expect("they meet");
+    let warning = mixing(&inlined(contrast, &[], BATCH, DType::F32), &plain).expect("they meet");
     assert!(warning.message.contains("`rename` over N"), "{}", warning.message);
+
+    // In a loss of no example, the noise meets that each example has of its own.
+    let penalty = "pf 1\naxis N, C = 3;\nmodel m(x: f32[N, C]) {\n    param w: f32[C] = 1;\n    loss fit: sum[C](x * w);\n    \
+                   loss penalty: sum[C](w * w);\n}\n";
+    let program = inlined(penalty, &[], BATCH, DType::F32);
+    assert!(mixing(&program, &plain).is_none());
+    let warning = mixing(&program, &Options { noise_per_example: true, ..plain }).expect("it meets");
+    assert!(warning.message.contains("`penalty` is of no example") && warning.place.is_some(), "{}", warning.message);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use pushforward_ir::{Builder, DType, Diagnostic, LIBRARY, Op, Program, Sources, 
 use pushforward_passes::algorithm::Signal;
 use pushforward_passes::feedback::{DIRECT, FEEDBACK};
 use pushforward_passes::inline::{self, Bindings};
+use pushforward_passes::perturb::{ACTIVITY_NOISE, WEIGHT_NOISE};
 use pushforward_passes::simplify::Settings;
 use pushforward_passes::update::MOMENTUM;
 use pushforward_passes::{Algorithm, NoiseSource, Options, algorithm};
@@ -262,7 +263,7 @@ fn contrastive(model: &Text, form: &'static str, algorithm: Algorithm, promised:
             _ if port == "labels" => Feed::Fill(0.0),
             _ if port == "images" => Feed::Stacked(["patches1".into(), "patches2".into()]),
             // One draw serves both views.
-            Feed::Array(noise) if noise.starts_with("anoise.") => Feed::Stacked([noise.clone(), noise]),
+            Feed::Array(noise) if noise.starts_with(ACTIVITY_NOISE) => Feed::Stacked([noise.clone(), noise]),
             feed => feed,
         }),
     }
@@ -391,7 +392,7 @@ fn step_input(port: &str) -> Feed {
 
 /// Parameters of the model carry a prefix in fixtures; inputs, noise and fixed random tensors do not.
 fn parameter_or_input(port: &str) -> Feed {
-    let as_it_is = ["anoise.", "wnoise.", FEEDBACK, DIRECT];
+    let as_it_is = [ACTIVITY_NOISE, WEIGHT_NOISE, FEEDBACK, DIRECT];
     match port {
         "images" | "labels" => Feed::Array(port.into()),
         other if as_it_is.iter().any(|prefix| other.starts_with(prefix)) => Feed::Array(other.into()),
