@@ -284,10 +284,9 @@ pub fn named<T>(what: &str, text: &str, all: impl IntoIterator<Item = T>, name: 
     }
 }
 
-/// The nearest name even if it is not very near: a list of three wants no threshold.
-fn did_you_mean(text: &str, names: &[&str]) -> String {
-    let distance = |name: &&&str| strsim::damerau_levenshtein(&text.to_lowercase(), &name.to_lowercase());
-    names.iter().min_by_key(distance).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
+/// What an error adds if a name is like `text`.
+pub fn did_you_mean(text: &str, names: &[&str]) -> String {
+    closest(text, names.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }
 
 pub fn set(text: &str) -> Result<(String, String), String> {

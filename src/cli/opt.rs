@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use pushforward::{Settings, Wrong};
 use pushforward_ir::{DType, Program};
-use pushforward_passes::inline::closest;
 use pushforward_passes::table::{self, Arithmetic, PASSES, Pass};
 use pushforward_passes::validate::{self, Checked, Fault, validate};
 
 use super::failure::{Failure, note};
-use super::flags::{Chosen, ModelFlags, StepFlags};
+use super::flags::{Chosen, ModelFlags, StepFlags, named};
 use super::out;
 
 /// What turns a text into a program, before all passes of the table.
@@ -147,15 +146,8 @@ pub fn after_inline<'a>(passes: &'a [&'static str]) -> Result<&'a [&'static str]
 }
 
 pub fn pass(text: &str) -> Result<&'static str, String> {
-    let name = text.trim();
-    if name == INLINE {
-        return Ok(INLINE);
-    }
-    table::find(name).map(|p| p.name).ok_or_else(|| {
-        let names: Vec<&str> = [INLINE].into_iter().chain(PASSES.iter().map(|p| p.name)).collect();
-        let near = closest(name, names.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        format!("no pass is called `{name}`: there are {}{near}", names.join(", "))
-    })
+    let names = [INLINE].into_iter().chain(PASSES.iter().map(|p| p.name));
+    named("pass", text.trim(), names, |name| name)
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn classifiers_see_augmented_images_if_asked() {
 fn what_cannot_be_done_to_images_is_refused() {
     let place = Place::with_images(150, 10);
     let check = |more: &[&str], parts: &[&str]| refused(&strs(&small(&place, "run", more)), 2, parts);
-    check(&["--augment", "crop"], &["nothing is called `crop`", "none, flip, byol"]);
+    check(&["--augment", "crop"], &["no augmentation is called `crop`: there are none, flip, byol\n"]);
     check(&["--crop-area", "0"], &["above 0 and at most 1"]);
     check(&["--crop-area", "0.5"], &["--crop-area says how `--augment byol` crops", "hint: leave it out"]);
     check(&["--augment", "flip", "--crop-area", "0.5"], &["nothing else crops"]);

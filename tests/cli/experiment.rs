@@ -174,6 +174,15 @@ fn table3_does_not_do_again_what_is_done() {
     let ran = args("1", "3");
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("S/1/1 bp, seed 0 (1 of 2): ") && ran.err.contains("epochs: `2` in the file, `3` here"), "{}", ran.err);
+
+    // What one run cannot do leaves the others alone.
+    fs::remove_dir_all(place.path("out/s-1-1-bp-0")).unwrap();
+    fs::write(place.path("out/s-1-1-bp-0"), "mine").unwrap();
+    let ran = args("2", "2");
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(ran.err.contains("error: without S/1/1 bp, seed 0 (1 of 4)\n") && ran.err.contains("hint: what became of each"), "{}", ran.err);
+    let rows = table(&read("table3.csv"));
+    assert_eq!(rows.iter().map(|r| r["seeds"].as_str()).collect::<Vec<_>>(), ["1", "2"]);
 }
 
 #[test]

@@ -148,6 +148,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .flat_map(|&preset| algorithms.iter().map(move |&algorithm| Measured { preset, algorithm, errors: Vec::new() }))
         .collect();
     let all = rows.len() * args.seeds;
+    let mut failed = Vec::new();
     // Seed by seed, so that the whole table is there early.
     for seed in 0..args.seeds {
         for i in 0..rows.len() {
@@ -155,18 +156,31 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let what =
                 format!("{} {}, seed {seed} ({} of {all})", row.preset.name, row.algorithm.name(), seed * (all / args.seeds) + i + 1);
             note(&what);
-            let errors = one(&args, row, seed, &splits).map_err(|failure| match failure {
-                Failure::Interrupted(_) => Failure::Interrupted(format!("interrupted at {what}; the same command goes on from there")),
-                Failure::Wrong(message) => Failure::Wrong(format!("{what}: {message}")),
-                Failure::Usage(_) | Failure::Check | Failure::Closed => failure,
-            })?;
-            row.errors.push(errors);
-            note(format_args!("{what}: test error {:.2} % train error {:.2} %", errors[0], errors[1]));
-            write(&args, &rows, &splits.name)?;
+            match one(&args, row, seed, &splits) {
+                Ok(errors) => {
+                    row.errors.push(errors);
+                    note(format_args!("{what}: test error {:.2} % train error {:.2} %", errors[0], errors[1]));
+                    write(&args, &rows, &splits.name)?;
+                }
+                Err(Failure::Interrupted(_)) => {
+                    return Err(Failure::Interrupted(format!("interrupted at {what}; the same command goes on from there")));
+                }
+                // The others are worth having, whatever became of this one.
+                Err(Failure::Wrong(message)) => {
+                    note(format_args!("{what}: {message}"));
+                    failed.push(what);
+                }
+                Err(other @ (Failure::Usage(_) | Failure::Check | Failure::Closed)) => return Err(other),
+            }
         }
     }
-    note(format_args!("table3.csv, table3.md, table3.svg in `{}`", args.output.display()));
-    Ok(())
+    if rows.iter().any(|row| !row.errors.is_empty()) {
+        note(format_args!("table3.csv, table3.md, table3.svg in `{}`", args.output.display()));
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::wrong(format!("without {}; hint: what became of each is said above", failed.join("; ")))),
+    }
 }
 
 /// Of the usual sizes, those that are made for such images.
