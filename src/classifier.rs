@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ndarray::ArrayViewD;
-use pushforward::fault::{self, Fault};
+use pushforward::fault::Fault;
 use pushforward::{Engine, Error, Input, Model, Parameters, Settings, Step, View, Wrong};
 use pushforward_ir::program::Port;
 use pushforward_ir::{DType, Diagnostic};
@@ -302,9 +302,9 @@ impl Classifier {
                 }
                 before.iter().try_for_each(|(name, sum)| self.parameters.set(name, sum))?;
             }
-            return self.with_step(&piece, part, at, |step, parameters, inputs, _| step.fault(parameters, inputs, fault::MOST));
+            return self.with_step(&piece, part, at, |step, parameters, inputs, _| step.fault(parameters, inputs));
         }
-        let last = self.with_last(at, |apply, parameters, inputs| apply.fault(parameters, inputs, fault::MOST))?;
+        let last = self.with_last(at, |apply, parameters, inputs| apply.fault(parameters, inputs))?;
         Ok(last.unwrap_or(Fault::None))
     }
 

@@ -1,12 +1,9 @@
-//! Where a step first computes what is not finite: the evaluator runs its program op by op, slowly, on the tensors of that step, unless that
-//! would take too long. Nothing is looked for while all is well. Read [`Step::fault`].
+//! Where a step first computed what is not finite: its program runs once more on the processor, and tells of every value whether it is. Nothing
+//! is looked for while all is well. Read [`Step::fault`].
 
-use std::rc::Rc;
-
-use pushforward_ir::eval::{self, Inputs, Tensor};
-use pushforward_ir::program::Port;
-use pushforward_ir::{Diagnostic, Op, Value, verify};
-use pushforward_passes::validate::operations;
+use pushforward_cpu::Pool;
+use pushforward_ir::{Diagnostic, Op, Program, Value, verify};
+use pushforward_passes::finite;
 
 use crate::error::Error;
 use crate::step::{Input, Parameters, Step};
@@ -14,7 +11,7 @@ use crate::step::{Input, Parameters, Step};
 /// What a step computed.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fault {
-    /// All outputs are finite, as far as the evaluator's rounding goes (it rounds f32 once after every op, sums once at their end).
+    /// All is finite now that every value is looked at, which changes the order of some sums: the step is at the edge of what the numbers hold.
     None,
     Found {
         /// The first output that is not finite: a loss, a parameter's new value.
@@ -22,61 +19,57 @@ pub enum Fault {
         /// The first value that is not, in the order of the program, of those that such outputs need; with its place in the model's text.
         diagnostic: Diagnostic,
     },
-    /// Nothing was looked for: the evaluator would do so many operations on elements, and `most` at most.
-    TooLarge { operations: u64, most: u64 },
 }
 
-/// The most operations of a search: about a minute.
-pub const MOST: u64 = 20_000_000_000;
-
 impl Step {
-    /// What is not finite when the step runs on these tensors, if that takes no more than `most` operations, such as [`MOST`]. Nothing
-    /// changes; the parameters are those that are here.
-    pub fn fault(&self, parameters: &Parameters, inputs: &[(&str, Input<'_>)], most: u64) -> Result<Fault, Error> {
+    /// What is not finite when the step runs on these tensors. Nothing changes; the parameters are those that are here. It takes a few times as
+    /// long as compiling the step and running it.
+    pub fn fault(&self, parameters: &Parameters, inputs: &[(&str, Input<'_>)]) -> Result<Fault, Error> {
         let program = self.program();
-        let operations = operations(program);
-        if operations > most {
-            return Ok(Fault::TooLarge { operations, most });
-        }
-        let mut tensors = Inputs::new();
-        let mut give = |port: &Port, data: Vec<f64>| {
-            tensors.insert(port.name.clone(), Tensor::new(port.dtype, port.order.clone(), program.shape(port), data));
+        let pool = match self.executable() {
+            Some(executable) => executable.pool().clone(),
+            None => Pool::new(std::thread::available_parallelism().map_or(1, |n| n.get()))?,
         };
-        for port in &program.inputs {
-            if let Some((_, input)) = inputs.iter().find(|(name, _)| *name == port.name) {
-                give(port, input.slice(port, program)?.to_f64());
-            }
+        let run = |program: Program| -> Result<Step, Error> {
+            let mut step = Step::compile(program, &pool)?;
+            step.run(&mut parameters.copy_for(&step)?, inputs)?;
+            Ok(step)
+        };
+        let (checks, values) = finite::checks(program);
+        let ran = run(checks)?;
+        let mut wrong = vec![false; program.nodes.len()];
+        for (v, (_, check)) in values.iter().zip(ran.outputs()) {
+            wrong[v.0 as usize] = !check.item().is_some_and(f64::is_finite);
         }
-        for param in &program.params {
-            if let Some(view) = parameters.get(&param.port.name) {
-                give(&param.port, view.to_f64());
-            }
-        }
-
-        let roots: Vec<Value> = program.outputs.iter().map(|o| o.value).collect();
-        // The first number of each value that is not finite.
-        let mut wrong: Vec<Option<f64>> = vec![None; program.nodes.len()];
-        eval::run_values_by(program, &tensors, &roots, &mut |v, _, y: Rc<Tensor>| {
-            wrong[v.0 as usize] = y.data.iter().copied().find(|x| !x.is_finite());
-            y
-        })?;
-        let outputs = || program.outputs.iter().filter(|o| wrong[o.value.0 as usize].is_some());
+        drop(ran);
+        let outputs = || program.outputs.iter().filter(|o| wrong[o.value.0 as usize]);
         let Some(output) = outputs().next() else { return Ok(Fault::None) };
         let needed = program.reaches(outputs().map(|o| o.value));
-        let first = program.values().find_map(|v| Some((v, wrong[v.0 as usize].filter(|_| needed[v.0 as usize])?)));
-        let (v, number) = first.expect("the output itself is one");
-        let message = match program.op(v) {
-            Op::Input(i) => format!("the input `{}` is not finite: it holds {number}", program.inputs[*i as usize].name),
-            Op::Param(i) => format!("the parameter `{}` is not finite: it holds {number}", program.params[*i as usize].port.name),
-            op => format!("this `{}` is the first value that is not finite: it is {number}", op.name()),
-        };
-        Ok(Fault::Found { output: output.port.name.clone(), diagnostic: verify::origin_diagnostic(program, v, message) })
+        let first = values.into_iter().find(|v| wrong[v.0 as usize] && needed[v.0 as usize]).expect("the output itself is one");
+        let found = run(finite::only(program, first, "first"))?;
+        let numbers = found.output("first").map(|view| view.to_f64()).unwrap_or_default();
+        // Alone, it may be computed in another order: then all may be finite, at the edge of what the numbers hold.
+        let what = numbers.into_iter().find(|x| !x.is_finite()).map_or("at the edge".to_string(), |x| x.to_string());
+        let diagnostic = verify::origin_diagnostic(program, first, message(program, first, &what));
+        Ok(Fault::Found { output: output.port.name.clone(), diagnostic })
+    }
+}
+
+fn message(program: &Program, v: Value, number: &str) -> String {
+    match program.op(v) {
+        Op::Input(i) => format!("the input `{}` is not finite: it holds {number}", program.inputs[*i as usize].name),
+        Op::Param(i) => format!("the parameter `{}` is not finite: it holds {number}", program.params[*i as usize].port.name),
+        op => format!("this `{}` is the first value that is not finite: it is {number}", op.name()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pushforward_cpu::Pool;
+    use std::rc::Rc;
+
+    use pushforward_ir::DType;
+    use pushforward_ir::eval::{self, Inputs, Tensor};
+    use pushforward_passes::validate::inputs::{Kind, inputs};
 
     use super::*;
     use crate::{Algorithm, Model, Settings};
@@ -85,16 +78,78 @@ mod tests {
                         output y: f32[N] = y;\n    loss y * y;\n}\n";
 
     #[test]
-    fn the_first_value_is_named_unless_there_are_too_many() {
+    fn the_first_value_is_named() {
         let model = Model::parse("m.pf", TEXT).unwrap();
         let step = Step::training(&model, &Settings::new(Algorithm::BP, 2), &Pool::new(1).unwrap()).unwrap();
         let parameters = Parameters::new(&step, 0).unwrap();
-        let fault = |x: [f32; 4], most| step.fault(&parameters, &[("x", x[..].into()), ("lr", 0.1f32.into())], most).unwrap();
-        assert_eq!(fault([1.0, 2.0, 3.0, 4.0], MOST), Fault::None);
-        let Fault::Found { diagnostic, .. } = fault([1.0, 0.0, 3.0, 4.0], MOST) else { panic!("-inf is not found") };
+        let fault = |x: [f32; 4]| step.fault(&parameters, &[("x", x[..].into()), ("lr", 0.1f32.into())]).unwrap();
+        assert_eq!(fault([1.0, 2.0, 3.0, 4.0]), Fault::None);
+        let Fault::Found { diagnostic, .. } = fault([1.0, 0.0, 3.0, 4.0]) else { panic!("-inf is not found") };
         assert_eq!(diagnostic.message, "this `log` is the first value that is not finite: it is -inf");
         assert!(diagnostic.place.is_some());
-        let Fault::TooLarge { operations, most: 1 } = fault([1.0, 0.0, 3.0, 4.0], 1) else { panic!("more than one is looked at") };
-        assert!((10..1000).contains(&operations), "{operations}");
+        let Fault::Found { diagnostic, .. } = fault([1.0, f32::NAN, 3.0, 4.0]) else { panic!("NaN is not found") };
+        assert_eq!(diagnostic.message, "the input `x` is not finite: it holds NaN");
+    }
+
+    /// On large, infinite and undefined numbers; the evaluator, op by op, is the judge.
+    #[test]
+    fn it_is_the_first_value_that_the_evaluator_finds() {
+        let mut found = 0;
+        for (name, algorithm) in [("mlp", Algorithm::LG_FG_A), ("residual_mlp", Algorithm::LG_BP), ("convnet", Algorithm::BP)] {
+            let model = Model::built_in(name).unwrap().unwrap();
+            let step = Step::training(&model, &Settings::new(algorithm, 2), &Pool::new(1).unwrap()).unwrap();
+            let program = step.program();
+            for kind in [Kind::Ordinary, Kind::Large, Kind::Infinite, Kind::NaN] {
+                let tensors = inputs(program, program, kind, 0);
+                let mut parameters = Parameters::new(&step, 0).unwrap();
+                for param in &program.params {
+                    parameters.set(&param.port.name, &floats(&tensors[&param.port.name])).unwrap();
+                }
+                let whole: Vec<(&str, DType, Vec<f32>, Vec<i32>)> = program
+                    .inputs
+                    .iter()
+                    .map(|port| {
+                        let tensor = &tensors[&port.name];
+                        (port.name.as_str(), port.dtype, floats(tensor), tensor.data.iter().map(|&x| x as i32).collect())
+                    })
+                    .collect();
+                let given: Vec<(&str, Input<'_>)> = whole
+                    .iter()
+                    .map(|(name, dtype, floats, integers)| match dtype {
+                        DType::I32 => (*name, integers[..].into()),
+                        DType::F32 | DType::F64 | DType::Bool => (*name, floats[..].into()),
+                    })
+                    .collect();
+                let oracle = first(program, &tensors);
+                let fault = match step.fault(&parameters, &given).unwrap() {
+                    Fault::None => None,
+                    Fault::Found { diagnostic, .. } => Some(diagnostic),
+                };
+                assert_eq!(fault.is_some(), oracle.is_some(), "{name}, {}", kind.name());
+                if let (Some(fault), Some(v)) = (fault, oracle) {
+                    assert_eq!(fault.place, verify::origin_diagnostic(program, v, "").place, "{name}, {}", kind.name());
+                    assert!(fault.message.starts_with(&message(program, v, "")), "{name}, {}: {}", kind.name(), fault.message);
+                    found += u32::from(!matches!(program.op(v), Op::Input(_) | Op::Param(_)));
+                }
+            }
+        }
+        assert!(found > 0);
+    }
+
+    fn floats(tensor: &Tensor) -> Vec<f32> {
+        tensor.data.iter().map(|&x| x as f32).collect()
+    }
+
+    /// The first value that is not finite, of those that outputs need which are not.
+    fn first(program: &Program, tensors: &Inputs) -> Option<Value> {
+        let roots: Vec<Value> = program.outputs.iter().map(|o| o.value).collect();
+        let mut wrong = vec![false; program.nodes.len()];
+        eval::run_values_by(program, tensors, &roots, &mut |v, _, y: Rc<Tensor>| {
+            wrong[v.0 as usize] = y.data.iter().any(|x| !x.is_finite());
+            y
+        })
+        .unwrap();
+        let needed = program.reaches(roots.into_iter().filter(|v| wrong[v.0 as usize]));
+        program.values().find(|v| wrong[v.0 as usize] && needed[v.0 as usize])
     }
 }

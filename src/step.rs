@@ -238,6 +238,20 @@ impl Parameters {
         Ok(())
     }
 
+    /// Those that `step` wants, which runs on this processor, as copies: it changes none of these.
+    pub(crate) fn copy_for(&self, step: &Step) -> Result<Parameters, Error> {
+        let mut state = State::default();
+        if let Some(executable) = step.executable() {
+            state.add(executable.plan())?;
+        }
+        for (name, _, numbers) in self.state.iter() {
+            if state.get(name).is_some() {
+                state.set(name, numbers)?;
+            }
+        }
+        Ok(Parameters { state, there: None })
+    }
+
     /// Makes sure that what is read here is what the last run left. On the CPU it always is.
     pub fn fetch(&mut self) -> Result<(), Error> {
         let Some(There { device, states, changed, ran: ran @ true }) = &mut self.there else { return Ok(()) };

@@ -14,6 +14,7 @@ pub mod dce;
 pub mod differentiate;
 pub mod direct;
 pub mod feedback;
+pub mod finite;
 pub mod gradient;
 pub mod inline;
 pub mod jvp;

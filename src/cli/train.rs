@@ -324,7 +324,7 @@ fn retrace(classifier: &mut Classifier, run: &Run, progress: &mut Progress) -> R
         };
         put(classifier, &before)?;
         let what = format!("{what} after step {} of {} (epoch {})", step + 1, rates.steps, meta.epochs_done + 1);
-        // It may take a minute; whoever does not wait knows this much.
+        // It takes a while; whoever does not wait knows this much.
         progress.print(&format!("{what}; now the op is looked for that made it so"));
         let hint =
             "the checkpoint from before this epoch is kept, and goes the same way again; train anew with a smaller --lr, or a --warmup";
@@ -333,13 +333,8 @@ fn retrace(classifier: &mut Classifier, run: &Run, progress: &mut Progress) -> R
                 let diagnostic = Diagnostic { message: format!("{what}: {}", diagnostic.message), ..diagnostic }.hint(hint);
                 Error::Text(Wrong { sources: plan.chosen.model.sources().clone(), diagnostics: vec![diagnostic] }).into()
             }
-            Fault::TooLarge { operations, most } => Failure::wrong(format!(
-                "{what}; the op that made it so is not looked for: on this many examples the evaluator would do {:.0e} operations on elements, and \
-                 {:.0e} at most; hint: {hint}; with a smaller --batch, or in pieces (--micro-batch), a run that goes this way is told the op",
-                operations as f64, most as f64
-            )),
             Fault::None => Failure::wrong(format!(
-                "{what}; with the evaluator's rounding all of that step is finite, so it is at the edge of what the numbers hold; hint: {hint}"
+                "{what}; run again with every value kept, all of that step is finite, so it is at the edge of what the numbers hold; hint: {hint}"
             )),
         }));
     }
