@@ -154,6 +154,27 @@ struct Dependency {
     for_tests: bool,
 }
 
+/// What the README and the documents point to is there, from where they stand.
+#[test]
+fn links_lead_somewhere() {
+    let mut links = 0;
+    let mut documents = vec![root().join("README.md")];
+    documents.extend(std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for document in documents.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(document).unwrap();
+        // Without what stands between backticks, one or three: `sum[I](x)` is no link.
+        let text = text.split('`').step_by(2).collect::<String>();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if link.is_empty() || link.contains("://") {
+                continue;
+            }
+            links += 1;
+            assert!(document.parent().unwrap().join(link).exists(), "{}: `{link}` is not there", document.display());
+        }
+    }
+    assert!(links > 10, "only {links} links are seen");
+}
+
 /// The names in a manifest's tables of dependencies.
 fn dependencies(folder: &str) -> Vec<Dependency> {
     let (mut all, mut section) = (Vec::new(), String::new());
