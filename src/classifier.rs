@@ -400,14 +400,17 @@ impl Classifier {
         Ok(100.0 * wrong as f64 / count.max(1) as f64)
     }
 
-    /// What the network makes of the first `count` images of a set; none if it learns no features. One call looks at as many different images
-    /// as a step takes views; the last ones are made up to a whole call with copies of the last image.
-    pub fn features(&mut self, set: &DataSet, count: usize) -> Result<Option<Features>, Error> {
+    /// What the network makes of the first `count` images of a set; none if it learns no features, or if `stop` says so. One call looks at as
+    /// many different images as a step takes views; the last ones are made up to a whole call with copies of the last image.
+    pub fn features(&mut self, set: &DataSet, count: usize, stop: impl Fn() -> bool) -> Result<Option<Features>, Error> {
         let count = count.min(set.len());
         let Goal::Features { features, width } = self.ports.goal.clone() else { return Ok(None) };
         let (views, n) = (self.ports.views, self.seen_at_once().unwrap_or(count).max(1));
         let mut numbers = Vec::with_capacity(count * width);
         for first in (0..count).step_by(views * n) {
+            if stop() {
+                return Ok(None);
+            }
             let mut batch = plain((first..first + views * n).map(|index| index.min(count - 1)), set);
             self.scale.apply(&mut batch.pixels);
             batch.labels.truncate(n);
@@ -637,7 +640,7 @@ mod tests {
         };
         let images: Vec<u8> = (0..28).map(|i| i * 9).collect();
         let set = DataSet { height: 2, width: 2, channels: 1, classes: 10, images, labels: (0..7).collect() };
-        let features = classifier.features(&set, usize::MAX).unwrap().unwrap();
+        let features = classifier.features(&set, usize::MAX, || false).unwrap().unwrap();
         assert_eq!((features.width, features.numbers.len(), &features.labels), (4, 28, &set.labels));
         for (index, row) in features.numbers.chunks(4).enumerate() {
             for (k, &x) in row.iter().enumerate() {
@@ -645,7 +648,8 @@ mod tests {
                 assert!((x - expected).abs() < 1e-4, "image {index}: {x}, expected {expected}");
             }
         }
-        assert_eq!(classifier.features(&set, 3).unwrap().unwrap().numbers, features.numbers[..12]);
+        assert_eq!(classifier.features(&set, 3, || true).unwrap(), None);
+        assert_eq!(classifier.features(&set, 3, || false).unwrap().unwrap().numbers, features.numbers[..12]);
         assert!(classifier.error(&set, 2).unwrap().is_nan());
     }
 

@@ -3,7 +3,7 @@
 
 use pushforward_cpu::Pool;
 use pushforward_ir::{Diagnostic, Op, Program, Value, verify};
-use pushforward_passes::finite;
+use pushforward_passes::finite::{self, Check};
 
 use crate::error::Error;
 use crate::step::{Input, Parameters, Step};
@@ -16,7 +16,8 @@ pub enum Fault {
     Found {
         /// The first output that is not finite: a loss, a parameter's new value.
         output: String,
-        /// The first value that is not, in the order of the program, of those that such outputs need; with its place in the model's text.
+        /// The first value that is not, in the order of the program, of those that such outputs need; with its place in the model's text. An
+        /// infinity that stands in that text is meant, and so is what is made of it, as long as it is no NaN.
         diagnostic: Diagnostic,
     },
 }
@@ -35,17 +36,21 @@ impl Step {
             step.run(&mut parameters.copy_for(&step)?, inputs)?;
             Ok(step)
         };
-        let (checks, values) = finite::checks(program);
+        let (checks, told) = finite::checks(program);
         let ran = run(checks)?;
-        let mut wrong = vec![false; program.nodes.len()];
-        for (v, (_, check)) in values.iter().zip(ran.outputs()) {
-            wrong[v.0 as usize] = !check.item().is_some_and(f64::is_finite);
+        let (mut infinite, mut nan) = (vec![false; program.nodes.len()], vec![false; program.nodes.len()]);
+        for ((v, check), (_, number)) in told.iter().zip(ran.outputs()) {
+            let list = match check {
+                Check::Finite => &mut infinite,
+                Check::Number => &mut nan,
+            };
+            list[v.0 as usize] = !number.item().is_some_and(f64::is_finite);
         }
         drop(ran);
-        let outputs = || program.outputs.iter().filter(|o| wrong[o.value.0 as usize]);
+        let outputs = || program.outputs.iter().filter(|o| infinite[o.value.0 as usize]);
         let Some(output) = outputs().next() else { return Ok(Fault::None) };
         let needed = program.reaches(outputs().map(|o| o.value));
-        let first = values.into_iter().find(|v| wrong[v.0 as usize] && needed[v.0 as usize]).expect("the output itself is one");
+        let first = first(program, &infinite, &nan, &needed).unwrap_or(output.value);
         let found = run(finite::only(program, first, "first"))?;
         let numbers = found.output("first").map(|view| view.to_f64()).unwrap_or_default();
         // Alone, it may be computed in another order: then all may be finite, at the edge of what the numbers hold.
@@ -53,6 +58,17 @@ impl Step {
         let diagnostic = verify::origin_diagnostic(program, first, message(program, first, &what));
         Ok(Fault::Found { output: output.port.name.clone(), diagnostic })
     }
+}
+
+/// The first value that is needed, not finite, and not meant to be so: from lists of what each value is.
+fn first(program: &Program, infinite: &[bool], nan: &[bool], needed: &[bool]) -> Option<Value> {
+    let mut meant = vec![false; program.nodes.len()];
+    for v in program.values() {
+        let at = v.0 as usize;
+        let of_meant = finite::is_infinity(program, v) || program.node(v).args.iter().any(|a| meant[a.0 as usize]);
+        meant[at] = infinite[at] && !nan[at] && of_meant;
+    }
+    program.values().map(|v| (v, v.0 as usize)).find(|&(_, at)| infinite[at] && !meant[at] && needed[at]).map(|(v, _)| v)
 }
 
 fn message(program: &Program, v: Value, number: &str) -> String {
@@ -120,7 +136,7 @@ mod tests {
                         DType::F32 | DType::F64 | DType::Bool => (*name, floats[..].into()),
                     })
                     .collect();
-                let oracle = first(program, &tensors);
+                let oracle = judged(program, &tensors);
                 let fault = match step.fault(&parameters, &given).unwrap() {
                     Fault::None => None,
                     Fault::Found { diagnostic, .. } => Some(diagnostic),
@@ -141,15 +157,34 @@ mod tests {
     }
 
     /// The first value that is not finite, of those that outputs need which are not.
-    fn first(program: &Program, tensors: &Inputs) -> Option<Value> {
+    fn judged(program: &Program, tensors: &Inputs) -> Option<Value> {
         let roots: Vec<Value> = program.outputs.iter().map(|o| o.value).collect();
-        let mut wrong = vec![false; program.nodes.len()];
+        let (mut infinite, mut nan) = (vec![false; program.nodes.len()], vec![false; program.nodes.len()]);
         eval::run_values_by(program, tensors, &roots, &mut |v, _, y: Rc<Tensor>| {
-            wrong[v.0 as usize] = y.data.iter().any(|x| !x.is_finite());
+            infinite[v.0 as usize] = y.data.iter().any(|x| !x.is_finite());
+            nan[v.0 as usize] = y.data.iter().any(|x| x.is_nan());
             y
         })
         .unwrap();
-        let needed = program.reaches(roots.into_iter().filter(|v| wrong[v.0 as usize]));
-        program.values().find(|v| wrong[v.0 as usize] && needed[v.0 as usize])
+        let needed = program.reaches(roots.into_iter().filter(|v| infinite[v.0 as usize]));
+        first(program, &infinite, &nan, &needed)
+    }
+
+    const MASKED: &str = "pf 1\naxis N, A = 2;\nmodel m(x: f32[N, A]) {\n    param w: f32[A] = 1;\n    kept = select(x > 0, x * w, const(-inf));\n    \
+                          y = logsumexp[A](kept);\n    output y: f32[N] = y;\n    loss y * y;\n}\n";
+
+    /// What is masked out is no fault; that nothing is left is one, and so is a number that is too large beside it.
+    #[test]
+    fn an_infinity_of_the_text_is_meant() {
+        let model = Model::parse("m.pf", MASKED).unwrap();
+        let step = Step::training(&model, &Settings::new(Algorithm::BP, 2), &Pool::new(1).unwrap()).unwrap();
+        let parameters = Parameters::new(&step, 0).unwrap();
+        let fault = |x: [f32; 4]| match step.fault(&parameters, &[("x", x[..].into()), ("lr", 0.1f32.into())]).unwrap() {
+            Fault::None => String::new(),
+            Fault::Found { diagnostic, .. } => diagnostic.message,
+        };
+        assert_eq!(fault([1.0, 2.0, -3.0, 4.0]), "");
+        assert_eq!(fault([1.0, 2.0, -3.0, -4.0]), "this `sub` is the first value that is not finite: it is NaN");
+        assert_eq!(fault([1.0, 2.0, -3.0, 1e30]), "this `contract` is the first value that is not finite: it is inf");
     }
 }

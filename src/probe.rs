@@ -18,9 +18,15 @@ pub struct Probe {
 const LEARNING_RATE: f64 = 0.02;
 const BATCH: usize = 128;
 
-/// Errors in percent, on test and on training images. Each feature is shifted and scaled to mean 0 and deviation 1 on the training images:
+/// Errors in percent, on test and on training images; none if `stop` says so before the last step. Each feature is shifted and scaled to mean 0 and deviation 1 on the training images:
 /// what a linear layer can tell apart does not change by it, and one rate suits every network.
-pub fn errors(probe: Probe, mut train: Features, mut test: Features, classes: usize, engine: &Engine) -> Result<[f64; 2], ClassifierError> {
+pub fn errors(
+    probe: Probe,
+    [mut train, mut test]: [Features; 2],
+    classes: usize,
+    engine: &Engine,
+    stop: impl Fn() -> bool,
+) -> Result<Option<[f64; 2]>, ClassifierError> {
     let scales = scales(&train);
     for features in [&mut train, &mut test] {
         for row in features.numbers.chunks_exact_mut(features.width.max(1)) {
@@ -37,12 +43,15 @@ pub fn errors(probe: Probe, mut train: Features, mut test: Features, classes: us
     let mut step = 0;
     for epoch in 0..probe.epochs {
         for indices in epoch_order(probe.seed, epoch as u32, train.count()).chunks(batch) {
+            if stop() {
+                return Ok(None);
+            }
             let at = At { lr: rates.at(step), seed: probe.seed, step };
             layer.step(&plain(indices.iter().map(|&i| i as usize), &train), at)?;
             step += 1;
         }
     }
-    Ok([layer.error(&test, usize::MAX)?, layer.error(&train, usize::MAX)?])
+    Ok(Some([layer.error(&test, usize::MAX)?, layer.error(&train, usize::MAX)?]))
 }
 
 /// Mean and 1 / deviation of each feature; a feature that is the same everywhere is not scaled.
@@ -83,7 +92,9 @@ mod tests {
             Features { width: 2, numbers: numbers.collect(), labels: labels.clone() }
         };
         let engine = Engine::from(&Pool::new(1).unwrap());
-        let probe = |epochs| errors(Probe { epochs, seed: 0 }, features(300), features(99), 3, &engine).unwrap();
+        let stopped = |epochs, stop: bool| errors(Probe { epochs, seed: 0 }, [features(300), features(99)], 3, &engine, || stop).unwrap();
+        let probe = |epochs| stopped(epochs, false).unwrap();
+        assert_eq!(stopped(20, true), None);
         let [test, train] = probe(20);
         assert!(test < 2.0 && train < 2.0, "{test} {train}");
         // Zero at the start: every score is equal, and the first class is taken.

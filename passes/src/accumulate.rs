@@ -50,6 +50,9 @@ pub fn apply(model: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     b.program_mut().inputs.clear();
     let moving: Vec<Port> = model.params.iter().map(|p| p.port.clone()).filter(|p| options.update.factor(&p.name) != 0.0).collect();
     for port in &moving {
+        // What is computed of it stands where the parameter is declared.
+        let declared = model.values().find(|&v| matches!(model.op(v), Op::Param(i) if model.params[*i as usize].port.name == port.name));
+        b.origin = declared.map_or(0, |v| model.node(v).origin);
         let value = kept(&mut b, &accumulated(port));
         b.program_mut().outputs.push(Output { port: Port { name: format!("{GRADIENT}{}", port.name), ..port.clone() }, value });
     }

@@ -30,6 +30,8 @@ use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir
 pub const DEFAULT_PRESET: &str = "M/1/16";
 /// What runs steps where nothing is said.
 const CPU: &str = "cpu";
+/// Of the linear probe where nothing is said.
+const PROBE_EPOCHS: usize = 100;
 /// What `--data` says of the images that are in the program.
 pub const BUILT_IN_DATA: &str = "builtin";
 
@@ -61,7 +63,7 @@ pub struct Args {
     #[command(flatten)]
     feed: FeedFlags,
     /// For a model that learns features: how often the linear probe at the end sees every training image
-    #[arg(long, value_name = "E", default_value = "100", value_parser = epochs_value)]
+    #[arg(long, value_name = "E", default_value_t = PROBE_EPOCHS, allow_negative_numbers = true, value_parser = epochs_value)]
     probe_epochs: usize,
     /// Decides the first parameters, the noise, the order of images and their views [default: 0]
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = flags::seed)]
@@ -167,11 +169,22 @@ fn trained(args: &Args, path: &Path, stored: Option<Checkpoint>, plan: &Plan, sp
         let run = Run { plan, feed: &feed, splits, rates: &rates, dir: &dir };
         done = epochs(&mut classifier, &run, stored.map_or(meta, |c| c.meta))?;
     }
-    let told = |e: Error| Stop::Failed(e).told(done, &going_on(plan, &dir));
-    match classifier.learns_features() {
-        false => both_errors(&mut classifier, splits).map_err(told),
-        true => probed(&mut classifier, splits, Probe { epochs: args.probe_epochs, seed: plan.seed }, &engine, told),
+    let again = going_on(plan, &dir);
+    if run::interrupted() {
+        return Err(interrupted_at_the_end(done, &again));
     }
+    match classifier.learns_features() {
+        false => both_errors(&mut classifier, splits).map_err(|e| Stop::Failed(e).told(done, &again)),
+        true => {
+            let probe = Probe { epochs: args.probe_epochs, seed: plan.seed };
+            let errors = probed(&mut classifier, splits, probe, &engine).map_err(|e| e.told(done, &again))?;
+            errors.ok_or_else(|| interrupted_at_the_end(done, &again))
+        }
+    }
+}
+
+fn interrupted_at_the_end(done: usize, again: &str) -> Failure {
+    Failure::Interrupted(format!("interrupted after epoch {done}, the last; its checkpoint is whole: `{again}` measures the errors"))
 }
 
 /// What a run is made of, and does not change.
@@ -245,21 +258,17 @@ fn untrained(classifier: &mut Classifier, feed: &Feed, splits: &Splits) -> Resul
     Ok(Row { train_loss: loss / seen.max(1) as f64, train_error: f64::NAN, test_error: f64::NAN, ..Row::default() })
 }
 
-/// The errors of the linear probe on what the network makes of the images.
-fn probed(
-    classifier: &mut Classifier,
-    splits: &Splits,
-    probe: Probe,
-    engine: &Engine,
-    told: impl Fn(Error) -> Failure,
-) -> Result<[f64; 2], Failure> {
+/// The errors of the linear probe on what the network makes of the images; none if it is interrupted.
+fn probed(classifier: &mut Classifier, splits: &Splits, probe: Probe, engine: &Engine) -> Result<Option<[f64; 2]>, Stop> {
     let began = Instant::now();
-    let mut features = |set| classifier.features(set, usize::MAX).map_err(&told);
-    let (Some(train), Some(test)) = (features(&splits.train)?, features(&splits.test)?) else { return Ok([f64::NAN; 2]) };
+    let Some(train) = classifier.features(&splits.train, usize::MAX, run::interrupted)? else { return Ok(None) };
+    let Some(test) = classifier.features(&splits.test, usize::MAX, run::interrupted)? else { return Ok(None) };
     let width = train.width;
-    let errors = probe::errors(probe, train, test, splits.train.classes, engine)?;
-    let seconds = began.elapsed().as_secs_f64();
-    note(format_args!("linear probe: {width} features, standardised; {} epochs; {seconds:.1} s", probe.epochs));
+    let errors = probe::errors(probe, [train, test], splits.train.classes, engine, run::interrupted).map_err(|e| Stop::Told(e.into()))?;
+    if errors.is_some() {
+        let seconds = began.elapsed().as_secs_f64();
+        note(format_args!("linear probe: {width} features, standardised; {} epochs; {seconds:.1} s", probe.epochs));
+    }
     Ok(errors)
 }
 
@@ -454,8 +463,8 @@ struct Plan {
     feed: FeedFlags,
     loader_threads: usize,
     seed: u32,
-    /// What a command must say to go on with the run, as no checkpoint says it: where a model of one's own and the data lie, and
-    /// what runs it.
+    /// What a command must say to go on with the run, as no checkpoint says it: where a model of one's own and the data lie, how
+    /// long the probe is trained, and what runs it.
     again: String,
 }
 
@@ -517,6 +526,9 @@ impl Plan {
             again += &format!(" --data {}", quoted(&args.data));
         }
         again += feed.again();
+        if args.probe_epochs != PROBE_EPOCHS {
+            again += &format!(" --probe-epochs {}", args.probe_epochs);
+        }
         if args.backend != CPU {
             again += &format!(" --backend {}", args.backend);
         }

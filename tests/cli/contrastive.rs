@@ -2,11 +2,13 @@
 //! threads nor interruptions. And what is done to images on the way.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use pushforward_models::data::{self, Source};
 
 use crate::train::{errors, small, strs};
-use crate::{Place, refused, run, succeeds};
+use crate::{Place, check_refused, pushforward, refused, run, succeeds};
 
 const CONTRASTIVE: [&str; 4] = ["--set", "task=contrastive", "--set", "channels=64"];
 
@@ -63,6 +65,34 @@ fn bits_depend_on_neither_threads_nor_interruptions() {
     assert_eq!(looked, out);
     let other = ["train", "--resume", "--crop-area", "0.4", "--data", &data, "-o", &again];
     refused(&other, 1, &["belongs to another run", "--crop-area=0.3"]);
+}
+
+/// All is trained and saved by then; Ctrl-C stops the probe all the same, and the command that goes on makes the same one.
+#[test]
+#[cfg(unix)]
+fn the_probe_may_be_interrupted() {
+    let place = Place::with_images(150, 50);
+    let args = contrastive(&place, "run", &["--epochs", "1", "--probe-epochs", "10000000"]);
+    let mut child = pushforward(&strs(&args)).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map(|line| line.expect("text"));
+    assert!(lines.by_ref().any(|line| line.starts_with("steps waited ")), "no word of the end of training");
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    let said: Vec<String> = lines.collect();
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!((ended.status.code(), ended.stdout), (Some(130), Vec::new()), "{said:?}");
+    let again = format!("`pushforward train --data {} --probe-epochs 10000000 --resume -o {}`", place.arg("data"), place.arg("run"));
+    let told = format!("interrupted after epoch 1, the last; its checkpoint is whole: {again} measures the errors");
+    assert_eq!(said.last(), Some(&told), "{said:?}");
+}
+
+/// What a loss leaves out with a constant of -inf is no fault of a step.
+#[test]
+fn a_contrastive_run_that_diverges_stops() {
+    let place = Place::with_images(150, 50);
+    let args = contrastive(&place, "run", &["--epochs", "1", "--lr", "1e38"]);
+    let ran = run(&strs(&args));
+    assert!(!ran.err.contains("`const`") && !ran.err.contains("`select`"), "{}", ran.err);
+    check_refused(ran, 1, &["after step ", "first value that is not finite", "models/localmixer.pf:", "hint: "], &strs(&args));
 }
 
 #[test]

@@ -319,6 +319,10 @@ fn a_run_in_pieces_that_diverges_stops() {
     let place = Place::with_images(300, 100);
     let diverges = small(&place, "run", &["--epochs", "3", "--lr", "1e30", "--micro-batch", "50"]);
     check_refused(run(&strs(&diverges)), 1, &["after step ", "first value that is not finite", "hint: "], &strs(&diverges));
+    // What the optimiser computes stands where the parameter is declared.
+    let in_the_update = small(&place, "other", &["--lr", "1e30", "--weight-decay", "1e38", "--micro-batch", "50"]);
+    let parts = ["after step 1 ", "this `mul` is the first", "param w: f32["];
+    check_refused(run(&strs(&in_the_update)), 1, &parts, &strs(&in_the_update));
 }
 
 /// What a batch norm makes of one example is 0: said before the first step, not at the end of the first epoch or step.
