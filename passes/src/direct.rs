@@ -1,5 +1,6 @@
 //! direct: direct feedback alignment (Nokland 2016). The error of the model's prediction goes to the activity of every layer at once, through
-//! a fixed random tensor of the layer's own, and from there back to the layer's parameters; what is marked exact takes exact gradients. Which
+//! a fixed random tensor of the layer's own, and from there back to the layer's parameters. Where no weight stands between a layer and the
+//! prediction, as at the last one, the error is the layer's own and goes through no tensor; what is marked exact takes exact gradients. Which
 //! value is the prediction, and what is a layer's own, is read off the graph.
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use crate::norms::{identities, unseen};
 use crate::perturb::{Unreached, check_parameters, pull_back};
 use crate::reach::{self, Names, reach};
 use crate::transpose::vjp;
-use crate::util::{activities, param_values};
+use crate::util::{activities, param_values, slice};
 use crate::{dce, feedback, prune};
 
 pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnostic>> {
@@ -22,8 +23,7 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     let (acts, losses) = (activities(&program), objectives(&program, options.algorithm.losses));
     check_parameters(&program, &acts, &losses, Unreached::Stays)?;
     let own = own_axes(&program, &acts);
-    let layers: Vec<(Value, AxisSet)> = acts.iter().copied().zip(own).filter(|(_, own)| !own.is_empty()).collect();
-    if layers.is_empty() {
+    if own.iter().all(|own| own.is_empty()) {
         let error = Diagnostic::error("direct feedback goes to layers, and no `activity` of this model stands behind a parameter of one");
         return Err(vec![error.hint("write `activity(..)` around what each layer computes, or choose another algorithm")]);
     }
@@ -33,10 +33,18 @@ pub fn run(program: &Program, options: &Options) -> Result<Program, Vec<Diagnost
     let roots = weighted(&mut b, &program, &losses);
     let error = vjp(&mut b, &roots, &[prediction], &Departures::default())?.remove(0);
     let mut products = Vec::new();
-    for (activity, own) in layers {
+    for (activity, own) in acts.iter().copied().zip(own) {
         let Some(error) = error else { continue };
         b.origin = program.node(activity).origin;
         let Op::Activity(layer) = program.op(activity) else { continue };
+        if !slice(&program, activity, prediction).into_iter().any(|v| by_weight(&program, v)) {
+            let exact = vjp(&mut b, &[(prediction, error)], &[activity], &Departures::default())?.remove(0);
+            products.extend(exact.map(|g| (program.args(activity)[0], g)));
+            continue;
+        }
+        if own.is_empty() {
+            continue;
+        }
         let at = prune::behind(&program, activity);
         let shared = program.axes_of(at);
         let over = program.axes_of(prediction) - shared;
@@ -75,7 +83,9 @@ fn prediction(program: &Program, acts: &[Value], losses: &[Objective]) -> Result
         let at = |u: Value| u == v;
         let but = Departures { blocked: Some(&at), ..Departures::default() };
         let moved = |but: Departures, root: Value| {
-            let route = Route { seeds: &|_| false, noise: &|u| acts.contains(&u), roots: &[root], but };
+            // The prediction may be an activity itself: what moves it there does not pass it.
+            let passes = |u: Value| acts.contains(&u) && !but.blocked.is_some_and(|blocked| blocked(u));
+            let route = Route { seeds: &|_| false, noise: &passes, roots: &[root], but };
             !route.path(program).is_empty()
         };
         moved(Departures::default(), v) && !moved(but, loss)
@@ -84,6 +94,17 @@ fn prediction(program: &Program, acts: &[Value], losses: &[Objective]) -> Result
         let message = "direct feedback starts at the model's prediction, and no output stands on all ways to the loss".to_string();
         refused(loss, message, "declare the prediction that the loss compares: `output logits: f32[N, K] = logits;`")
     })
+}
+
+/// A contraction with a weight, perhaps with its axes renamed: what direct feedback has a tensor for, in place of leading an error back through it.
+fn by_weight(program: &Program, v: Value) -> bool {
+    let weight = |mut x: Value| {
+        while let Op::Rename(_) = program.op(x) {
+            x = program.args(x)[0];
+        }
+        matches!(program.op(x), Op::Param(_))
+    };
+    matches!(program.op(v), Op::Contract(_)) && program.args(v).iter().any(|&x| weight(x))
 }
 
 /// The axes of each activity along which its own parameters tell its elements apart: what a fully connected layer has channels along. Norms

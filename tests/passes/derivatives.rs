@@ -194,3 +194,28 @@ fn check(what: &str, program: &Program, inputs: &Inputs, random: &mut Random) {
     }
     assert!((dot - other).abs() <= 1e-11 * terms + 1e-13, "<ct, J d> is {dot}, <J' ct, d> is {other}: {what}");
 }
+
+/// The error of the layer that gives the prediction is known: direct feedback leads it through no random tensor, be the prediction an activity
+/// itself or what a nonlinear function makes of one.
+#[test]
+fn direct_feedback_leaves_the_last_layer_its_own_error() {
+    for last in ["activity(z)", "tanh(activity(z))", "1 / (1 + exp(-activity(z)))"] {
+        let text = format!(
+            "pf 1\naxis N, I = 3, J = 4, O = 2;\nmodel m(x: f32[N, I], y: f32[N, O]) {{\n    h = tanh(activity(first: linear[I, J](x)));\n    \
+             z = last: linear[J, O](h);\n    p = {last};\n    output p: f32[N, O] = p;\n    loss squared_error[O](p, y);\n}}\n\
+             fn linear[A, B](x) {{\n    param w: f32[A, B] ~ normal(0.5);\n    param b: f32[B] = 0;\n    sum[A](x * w) + b\n}}\n"
+        );
+        let program = inlined(&text, &[], 3, DType::F64);
+        let direct = passed(program.clone(), &["direct"], &Options::new(Algorithm::DFA));
+        let names: Vec<&str> = direct.params.iter().map(|p| p.port.name.as_str()).filter(|n| n.starts_with("dfa.")).collect();
+        assert_eq!(names.len(), 1, "{last}: {names:?}");
+        let inputs = tensors(&direct, &mut Random::new(5));
+        let (direct, exact) =
+            (evaluated(&direct, &inputs), evaluated(&passed(program, &["gradient"], &Options::new(Algorithm::BP)), &inputs));
+        for (name, same) in [("last.w", true), ("last.b", true), ("first.w", false), ("first.b", false)] {
+            let (direct, exact) = (&direct[&format!("grad.{name}")], &exact[&format!("grad.{name}")]);
+            let off = direct.data.iter().zip(&exact.data).map(|(d, e)| (d - e).abs()).fold(0.0, f64::max);
+            assert_eq!(off < 1e-12, same, "{last}: {name} is off by {off}");
+        }
+    }
+}
