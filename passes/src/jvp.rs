@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use pushforward_ir::axis::AxisId;
 use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value, verify};
 
 use crate::util::expand;
@@ -286,7 +287,7 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent], but: &D
             }
             total
         }
-        Op::Rename(pairs) => dx[0].map(|d| b.rename(d, pairs)),
+        Op::Rename(pairs) => dx[0].map(|d| renamed(b, d, pairs)),
         Op::Window(affine) => dx[0].map(|d| {
             let d = expand(b, d, AxisSet::of([affine.axis]));
             b.op(Op::Window(affine.clone()), &[d])
@@ -302,4 +303,22 @@ fn rule(b: &mut Builder, op: &Op, x: &[Value], y: Value, dx: &[Tangent], but: &D
         Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Iota(_) | Op::Delta(_) | Op::Normal(_) | Op::Seed(_) => Tangent::Zero,
         Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Eq | Op::Ne | Op::And | Op::Or | Op::Not => Tangent::Zero,
     }
+}
+
+/// A tangent renamed as its primal is. It may have an axis of its own whose name the primal only now takes, as noise for every example has: what
+/// was candidate m of all examples is example n, and moves with the noise of that one.
+fn renamed(b: &mut Builder, d: Value, pairs: &[(AxisId, AxisId)]) -> Value {
+    let (mut d, mut rest) = (d, Vec::new());
+    for &(from, to) in pairs {
+        let axes = b.axes_of(d);
+        let taken = axes.contains(to) && pairs.iter().all(|p| p.0 != to);
+        if taken && axes.contains(from) {
+            let (same, zero) = (b.op(Op::Delta((from, to)), &[]), b.constant(0.0, b.ty(d).dtype));
+            let own = b.op(Op::Select, &[same, d, zero]);
+            d = b.sum(own, AxisSet::of([from]));
+        } else if !taken {
+            rest.push((from, to));
+        }
+    }
+    b.rename(d, &rest)
 }

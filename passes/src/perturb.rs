@@ -151,7 +151,24 @@ fn weights(program: &Program, options: &Options) -> Result<Vec<Source>, Vec<Diag
         let order = batch.into_iter().chain(param.port.order.iter().copied()).collect();
         (!param.exact).then(|| Source { value, order, noise: format!("wnoise.{}", param.port.name) })
     };
-    Ok(program.values().filter_map(source).collect())
+    let sources: Vec<Source> = program.values().filter_map(source).collect();
+    if let Some(v) = batch.and_then(|batch| placed(program, &sources, batch)) {
+        let message = "this `window` makes examples of what has noise of every example already, and which example it would follow is open";
+        let error = verify::origin_diagnostic(program, v, message);
+        return Err(vec![error.hint("leave --noise-per-example out, or use the weights behind the `window`")]);
+    }
+    Ok(sources)
+}
+
+/// A `window` that brings the batch to what is moved by weights and has no examples.
+fn placed(program: &Program, sources: &[Source], batch: AxisId) -> Option<Value> {
+    let values: Vec<Value> = sources.iter().map(|s| s.value).collect();
+    let moved = program.depends(&values, |v| jvp::is_end(program.op(v)) || !program.ty(v).dtype.is_float());
+    let brings = |v: Value| match program.op(v) {
+        Op::Window(affine) => affine.axis != batch && affine.terms.iter().any(|term| term.1 == batch),
+        _ => false,
+    };
+    program.values().find(|&v| brings(v) && moved[program.args(v)[0].0 as usize])
 }
 
 /// The noise of every source: generated, or an input that the caller hands in.
