@@ -58,6 +58,9 @@ fn greedy(program: &Program) -> Program {
         .filter_map(|l| Some((l.local.as_ref()?.at, l.value)))
         .map(|(at, loss)| (at, loss, slice(program, at, loss)))
         .collect();
+    // What is needed of each slice by anything else than its own loss: noise has its place once, and that is there.
+    let local = (0..program.losses.len()).filter(|&i| program.losses[i].local.is_some());
+    let elsewhere: Vec<Vec<bool>> = local.map(|i| program.reaches(roots_but(program, i))).collect();
     let mut new: HashMap<Value, Value> = HashMap::new();
     let mut marked: HashMap<Value, Value> = HashMap::new();
     let mut losses: HashMap<(Value, Value), Value> = HashMap::new();
@@ -70,11 +73,12 @@ fn greedy(program: &Program) -> Program {
         }
         new.insert(v, seen);
         // A loss is complete: clone it from the value itself.
-        for (at, _, values) in slices.iter().filter(|s| s.1 == v) {
+        for ((at, _, values), elsewhere) in slices.iter().zip(&elsewhere).filter(|(s, _)| s.1 == v) {
             let mut own: HashMap<Value, Value> = HashMap::from([(*at, marked[at])]);
             for &u in values.iter().filter(|u| *u != at) {
                 let args: Vec<Value> = program.args(u).iter().map(|a| own.get(a).copied().unwrap_or_else(|| new[a])).collect();
-                let clone = b.copy(program, u, &args);
+                let moved = matches!(program.op(u), Op::Activity(_)) && elsewhere[u.0 as usize];
+                let clone = if moved { args[0] } else { b.copy(program, u, &args) };
                 own.insert(u, clone);
             }
             losses.insert((*at, v), own[&v]);
@@ -88,4 +92,10 @@ fn greedy(program: &Program) -> Program {
         }
     }
     crate::dce::run(&out)
+}
+
+/// All that a program is for, its losses and outputs, but one loss.
+fn roots_but(program: &Program, loss: usize) -> impl Iterator<Item = Value> {
+    let others = program.losses.iter().enumerate().filter(move |(i, _)| *i != loss);
+    others.map(|(_, l)| l.value).chain(program.outputs.iter().map(|o| o.value))
 }

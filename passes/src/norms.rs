@@ -1,5 +1,5 @@
-//! Norms, found in a graph by what they compute: `c * rsqrt(mean(c * c) + e)`, where `c` is `x - mean(x)` or `x`, along some axes. No function's
-//! name counts. Some rules take them for the identity: that is for their callers to do.
+//! Norms, found in a graph by what they compute: `c * rsqrt(mean(c * c) + e)` or `c / sqrt(mean(c * c) + e)`, where `c` is `x - mean(x)` or `x`,
+//! along some axes. No function's name counts. Some rules take them for the identity: that is for their callers to do.
 
 use std::collections::HashMap;
 
@@ -38,13 +38,18 @@ pub fn unseen<'a>(
 }
 
 fn norm(program: &Program, v: Value) -> Option<Norm> {
-    let (&[a, b], Op::Mul) = (program.args(v), program.op(v)) else { return None };
-    by(program, a, b).or_else(|| by(program, b, a))
+    match (program.op(v), program.args(v)) {
+        (Op::Mul, &[a, b]) => by(program, a, b, Op::Rsqrt).or_else(|| by(program, b, a, Op::Rsqrt)),
+        (Op::Div, &[c, root]) => by(program, c, root, Op::Sqrt),
+        _ => None,
+    }
 }
 
-/// `c * r`.
-fn by(program: &Program, c: Value, r: Value) -> Option<Norm> {
-    let Op::Rsqrt = program.op(r) else { return None };
+/// `c` by `r`, which is `root` of the mean of its squares.
+fn by(program: &Program, c: Value, r: Value, root: Op) -> Option<Norm> {
+    if *program.op(r) != root {
+        return None;
+    }
     let square = unscaled(program, program.args(r)[0]);
     let over = match program.op(square) {
         Op::Contract(over) if program.args(square) == [c, c] => *over,

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use pushforward_ir::program::Local;
+use pushforward_ir::program::{Local, Loss};
 use pushforward_ir::{AxisSet, Builder, Diagnostic, Op, Program, Value, verify};
 
 use crate::jvp::is_end;
@@ -27,13 +27,8 @@ pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
             continue;
         }
         let own = slice(program, local.at, loss.value);
-        if let Some((&v, layer)) = own.iter().filter(|v| **v != local.at).find_map(|v| Some((v, activity(program, *v)?))) {
-            let message =
-                format!("the activity `{layer}` belongs to the local loss `{}`: it would be perturbed once for each copy", loss.name);
-            errors.push(
-                verify::origin_diagnostic(program, v, message)
-                    .hint("take the activity out, and mark the parameters of the loss's own layers `exact`"),
-            );
+        if let Some(error) = perturbed(program, loss) {
+            errors.push(error);
             continue;
         }
         if let Some(v) = beside(program, local, &own) {
@@ -54,6 +49,15 @@ pub fn run(program: &Program) -> Result<Program, Vec<Diagnostic>> {
         }
     }
     if errors.is_empty() { Ok(b.finish()) } else { Err(errors) }
+}
+
+/// Why a loss cannot be replicated, if it is local: an activity stands between the marked value and the loss.
+pub fn perturbed(program: &Program, loss: &Loss) -> Option<Diagnostic> {
+    let at = loss.local.as_ref()?.at;
+    let (v, layer) = slice(program, at, loss.value).into_iter().filter(|v| *v != at).find_map(|v| Some((v, activity(program, v)?)))?;
+    let message = format!("the activity `{layer}` belongs to the local loss `{}`: it would be perturbed once for each copy", loss.name);
+    let error = verify::origin_diagnostic(program, v, message);
+    Some(error.hint("take the activity out, and mark the parameters of the loss's own layers `exact`"))
 }
 
 fn activity(program: &Program, v: Value) -> Option<&str> {

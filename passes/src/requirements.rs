@@ -11,32 +11,42 @@ use crate::accumulate::ACCUMULATED;
 use crate::algorithm::{self, Algorithm, Losses, Neglect, Options, Signal};
 use crate::feedback::{DIRECT, FEEDBACK};
 use crate::gradient::{Objective, objectives};
+use crate::jvp::{Departures, Route};
 use crate::norms::{identities, norms, unseen};
 use crate::perturb::{self, Source};
 use crate::reach::{self, Held, reach};
+use crate::replicate::perturbed;
 
 /// Everything that an algorithm needs and the model, after `inline`, does not have.
 pub fn check(program: &Program, options: &Options) -> Result<(), Vec<Diagnostic>> {
     let algorithm = options.algorithm;
     let mut errors = Vec::new();
     let (local, global): (Vec<_>, Vec<_>) = program.losses.iter().partition(|l| l.local.is_some());
-    let names = |losses: Losses| {
+    // None where the model lacks the losses of those as well.
+    let names = |losses: Losses, has: bool| {
         let others = Algorithm::ALL
             .into_iter()
-            .filter(|a| a.signal == algorithm.signal && (a.losses == Losses::Global) == (losses == Losses::Global));
+            .filter(|a| has && a.signal == algorithm.signal && (a.losses == Losses::Global) == (losses == Losses::Global));
         others.map(Algorithm::name).collect::<Vec<_>>().join(" or ")
     };
     if algorithm.is_local() && local.is_empty() {
         let error = Diagnostic::error(format!("`{}` learns from local losses, and this model marks none", algorithm.name()));
-        errors.push(error.hint(format!("mark one, `local x along P, G {{ .. }}`, or choose {}", or_global(&names(Losses::Global)))));
+        let hint = match names(Losses::Global, !global.is_empty()) {
+            none if none.is_empty() => "mark one, `local x along P, G { .. }`".to_string(),
+            others => format!("mark one, `local x along P, G {{ .. }}`, or choose {others}"),
+        };
+        errors.push(error.hint(hint));
     }
     if !algorithm.is_local() && global.is_empty() {
         let error = Diagnostic::error(format!("`{}` learns from the global loss, and this model has none", algorithm.name()));
-        let hint = match names(Losses::Greedy) {
+        let hint = match names(Losses::Greedy, !local.is_empty()) {
             none if none.is_empty() => "write `loss ..;` in the model".to_string(),
             others => format!("write `loss ..;` in the model, or choose {others}"),
         };
         errors.push(error.hint(hint));
+    }
+    if algorithm.is_local() && algorithm.is_estimate() {
+        errors.extend(program.losses.iter().filter_map(|loss| perturbed(program, loss)));
     }
     for (v, norm) in norms(program) {
         let of_batch = program.batch.is_some_and(|batch| norm.over.contains(batch));
@@ -70,10 +80,6 @@ fn warning(program: &Program, v: Value, message: String) -> Diagnostic {
     Diagnostic { severity: Severity::Warning, ..verify::origin_diagnostic(program, v, message) }
 }
 
-fn or_global(names: &str) -> String {
-    if names.is_empty() { "another algorithm".into() } else { names.into() }
-}
-
 /// Why estimates of this algorithm do not have the gradient as their mean: a warning for each perturbed value and loss, or for what the way
 /// back leaves out.
 pub fn bias(program: &Program, options: &Options) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
@@ -85,7 +91,10 @@ pub fn bias(program: &Program, options: &Options) -> Result<Vec<Diagnostic>, Vec
     let program = algorithm::run(program.clone(), &before, options, &mut |_, _| {})?;
     let (sources, norms) = (perturb::sources(&program, options)?, identities(&program));
     Ok(match neglect {
-        Neglect::NormsInPullBack => sources.iter().filter_map(|s| left_out(&program, s, &norms, options.algorithm)).collect(),
+        Neglect::NormsInPullBack => {
+            let by_source = |s| left_out(&program, s, &sources, &norms, options.algorithm);
+            sources.iter().filter_map(by_source).collect()
+        }
         Neglect::Nothing | Neglect::NormsInReach => {
             let losses = objectives(&program, options.algorithm.losses);
             sources.iter().flat_map(|s| not_reached(&program, s, &losses, &norms, options.algorithm)).collect()
@@ -93,9 +102,13 @@ pub fn bias(program: &Program, options: &Options) -> Result<Vec<Diagnostic>, Vec
     })
 }
 
-/// The way back from a perturbed value to its parameters goes through a norm.
-fn left_out(program: &Program, s: &Source, norms: &HashMap<Value, Value>, algorithm: Algorithm) -> Option<Diagnostic> {
-    program.args(s.value).iter().find(|x| norms.contains_key(x))?;
+/// The way back from a perturbed value to its parameters, which ends at other perturbed values, goes through a norm.
+fn left_out(program: &Program, s: &Source, sources: &[Source], norms: &HashMap<Value, Value>, algorithm: Algorithm) -> Option<Diagnostic> {
+    let trained = |v: Value| matches!(program.op(v), Op::Param(i) if !program.params[*i as usize].exact);
+    let other = |v: Value| sources.iter().any(|s| s.value == v);
+    let but = Departures { blocked: Some(&other), ..Departures::default() };
+    let way = Route { seeds: &trained, noise: &|_| false, roots: program.args(s.value), but };
+    way.path(program).iter().find(|v| norms.contains_key(v))?;
     let (shown, name) = (shown(program, s), algorithm.name());
     let message = format!("estimates through {shown} are biased: `{name}` leaves the Jacobian of the norm before it out");
     Some(warning(program, s.value, message).hint("leave /ng out for unbiased ones"))

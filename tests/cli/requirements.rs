@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{Place, refused, run};
+use crate::{Place, refused, run, succeeds};
 
 const SMALL: [&str; 12] =
     ["--set", "height=4", "--set", "width=4", "--set", "grid=2", "--set", "channels=8", "--set", "groups=2", "--set", "blocks=2"];
@@ -91,4 +91,64 @@ fn a_biased_rule_is_warned_of() {
     assert!(!warned.contains("`block1.group`"), "what keeps its own index is not biased: {warned}");
     assert!(!compile(&["--own"]).contains("biased"), "under local norm it is the same rule");
     assert!(compile(&["--ng"]).contains("leaves the Jacobian of the norm before it out"));
+}
+
+/// A norm anywhere between an activity and its parameters is left out by `/ng`, however it is written; one before all of them is not.
+#[test]
+fn norms_behind_other_ops_are_seen() {
+    let place = Place::new();
+    let (model, out) = (place.arg("m.pf"), place.arg("out"));
+    let warned = |layer: &str| {
+        let text = format!(
+            "pf 1\naxis N, C = 4;\nmodel m(x: f32[N, C], y: f32[N]) {{\n    axis E like C;\n    param w: f32[C, E] ~ normal(0.5);\n    \
+             param gain: f32[C] = 1;\n    z = rename[E -> C](sum[C](x * w));\n    h = activity({layer});\n    \
+             loss sum[C](h * h) - y;\n}}\nfn deviation(c) {{\n    sqrt(mean[C](c * c) + 0.001)\n}}\n"
+        );
+        fs::write(place.path("m.pf"), text).unwrap();
+        let ran = run(&["compile", &model, "--algorithm", "fg-a", "--ng", "--batch", "4", "--force", "-o", &out]);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        ran.err.contains("leaves the Jacobian of the norm before it out")
+    };
+    assert!(warned("norm[C](z) * gain"));
+    assert!(warned("z / deviation(z) + gain"));
+    assert!(!warned("norm[C](x) * gain + z"));
+}
+
+/// Statements at places that are odd: what has a meaning compiles, what has none is refused in the model's own terms.
+#[test]
+fn odd_places_are_told_apart() {
+    let place = Place::new();
+    let (path, out) = (place.arg("odd.pf"), place.arg("out"));
+    let write = |body: &str| {
+        let text =
+            format!("pf 1\naxis N, C = 3;\nmodel odd(x: f32[N, C]) {{\n    param w: f32[C] = 1;\n    y = activity(x * w);\n{body}\n}}\n");
+        fs::write(place.path("odd.pf"), text).unwrap();
+    };
+    let compile =
+        |algorithm: &'static str| ["compile", &path, "--algorithm", algorithm, "--batch", "4", "--force", "-o", &out].map(String::from);
+    let compiles = |algorithm| {
+        let args = compile(algorithm);
+        succeeds(&args.each_ref().map(String::as_str));
+    };
+    let is_refused = |algorithm, parts: &[&str]| {
+        let args = compile(algorithm);
+        refused(&args.each_ref().map(String::as_str), 1, parts);
+    };
+    // An activity between a marked value and its loss, which the global loss needs as well.
+    write("    v = activity(y * w);\n    local y along C { sum[C](v * v) }\n    loss sum[C](v);");
+    ["bp", "l-bp", "lg-bp", "lg-fa"].into_iter().for_each(compiles);
+    is_refused("lg-fg-a", &["the activity `activity1` belongs to the local loss `local0`", "odd.pf:6", "hint: take the activity out"]);
+    // A local loss within another one: both have names of their own.
+    write("    local y along C { local y along C { sum[C](y) } sum[C](y * y) }\n    loss sum[C](y);");
+    compiles("lg-fg-a");
+    // No loss at all: no algorithm that needs one is offered.
+    write("    output y: f32[N, C] = y;");
+    let args = compile("fg-a");
+    let ran = run(&args.each_ref().map(String::as_str));
+    assert!(ran.code == Some(1) && ran.err.contains("this model has none") && !ran.err.contains("lg-fg-a"), "{}", ran.err);
+    // Examples made of other axes, behind weights that have noise of every example.
+    write("    axis M like N;\n    z = rename[N -> M](x) * w;\n    loss sum[C](window[M = N + 1](z));");
+    let args = compile("fg-w");
+    let args = [&args.each_ref().map(String::as_str)[..], &["--noise-per-example"]].concat();
+    refused(&args, 1, &["makes examples of what has noise of every example already", "odd.pf:8", "hint: leave --noise-per-example out"]);
 }

@@ -306,10 +306,14 @@ impl<'a> Elaborator<'a> {
     /// A whole number, as bounds of repetitions are.
     pub(super) fn whole(&mut self, s: &Scalar) -> Result<i64> {
         let v = self.scalar(s)?;
-        if v.fract() == 0.0 && v.abs() < 1e9 {
+        if v.fract() == 0.0 && v.abs() <= LARGEST {
             return Ok(v as i64);
         }
-        self.error(s.at.0, format!("{v} is no whole number")).hint("sizes and counts are whole numbers");
+        if v.fract() == 0.0 {
+            self.error(s.at.0, format!("{v} is more than sizes and counts can be")).hint(&format!("they are at most {LARGEST}"));
+        } else {
+            self.error(s.at.0, format!("{v} is no whole number")).hint("sizes and counts are whole numbers");
+        }
         Err(Failed)
     }
 

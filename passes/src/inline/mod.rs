@@ -296,11 +296,12 @@ impl<'a> Elaborator<'a> {
                 result.map(|_| ())
             }
             StmtKind::Local { label, at: x, along, loss, copies } => {
-                let default = self.builder.program().losses.len();
-                let name = self.label(label.as_ref(), &format!("local{default}"))?;
                 let marked = self.expr(x, None);
                 let along = self.axis_list(along);
                 let value = self.block(loss)?;
+                // Those that stand in the block have their numbers already.
+                let default = self.builder.program().losses.len();
+                let name = self.label(label.as_ref(), &format!("local{default}"))?;
                 let (marked, along) = (marked?, AxisSet::of(along?));
                 let copies = copies.as_ref().map(|e| self.expr(e, None)).transpose()?;
                 let Some(value) = value else {
