@@ -14,6 +14,15 @@ pub struct Norm {
     pub x: Value,
     /// Along which axes.
     pub over: AxisSet,
+    /// Whether the mean is taken away first.
+    pub centred: bool,
+}
+
+impl Norm {
+    /// Whether all that it gives is 0: nothing is left of a single element without its mean.
+    pub fn vanishes(&self, program: &Program) -> bool {
+        self.centred && program.axes.count(self.over) == 1
+    }
 }
 
 /// All norms of a program, by their results.
@@ -69,7 +78,7 @@ fn by(program: &Program, c: Value, r: Value, root: Op) -> Option<Norm> {
         }
         _ => None,
     };
-    Some(Norm { x: centred.unwrap_or(c), over })
+    Some(Norm { x: centred.unwrap_or(c), over, centred: centred.is_some() })
 }
 
 /// What is left of a value when constants that scale it or are added to it are taken away.

@@ -50,7 +50,7 @@ pub fn check(program: &Program, options: &Options) -> Result<(), Vec<Diagnostic>
     }
     for (v, norm) in norms(program) {
         let of_batch = program.batch.is_some_and(|batch| norm.over.contains(batch));
-        if of_batch && program.axes.count(norm.over) == 1 {
+        if of_batch && norm.vanishes(program) {
             let message = "a norm over the batch, and the batch has one example: all that it gives is 0";
             errors.push(verify::origin_diagnostic(program, v, message).hint("take more examples at once (--batch), or another norm"));
         }

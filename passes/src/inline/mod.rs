@@ -15,6 +15,8 @@ use pushforward_ir::program::{Init, Local, Loss, Origin, Output, ParamDecl, Port
 use pushforward_ir::verify::{origin_diagnostic, verify};
 use pushforward_ir::{AxisSet, Builder, DType, Diagnostic, Program, Span, Value};
 
+use crate::norms::{Norm, norms};
+
 /// What the caller fixes.
 #[derive(Clone, Debug)]
 pub struct Bindings {
@@ -56,6 +58,7 @@ pub fn run(libraries: &[&Module], module: &Module, bindings: &Bindings) -> Resul
     if e.errors.is_empty() {
         e.results();
         e.unused_parameters();
+        e.norms_of_one();
     }
     if !e.errors.is_empty() {
         // A warning may say what led to an error: an outer product gives a value axes that nobody expects.
@@ -250,6 +253,22 @@ impl<'a> Elaborator<'a> {
             let name = &program.params[*i as usize].port.name;
             let warning = origin_diagnostic(program, v, format!("no loss and no output depends on the parameter `{name}`"));
             self.warnings.push(Diagnostic { severity: Severity::Warning, ..warning.hint("use it, or take it out") });
+        }
+    }
+
+    /// Warns of norms that give nothing but 0, at these sizes. That of a batch of one example is for algorithms to refuse.
+    fn norms_of_one(&mut self) {
+        let program = self.builder.program();
+        let mut found: Vec<(Value, Norm)> = norms(program).into_iter().filter(|(_, norm)| norm.vanishes(program)).collect();
+        found.retain(|(_, norm)| !program.batch.is_some_and(|batch| norm.over.contains(batch)));
+        found.sort_unstable_by_key(|f| f.0);
+        for (v, norm) in found {
+            let message = format!("a norm over {}, which is a single element here: all that it gives is 0", program.axes.show(norm.over));
+            let warning = origin_diagnostic(program, v, message).hint("choose other sizes, or another norm");
+            // However often one function is called.
+            if !self.warnings.iter().any(|w| w.message == warning.message && w.place == warning.place) {
+                self.warnings.push(Diagnostic { severity: Severity::Warning, ..warning });
+            }
         }
     }
 
