@@ -103,6 +103,19 @@ fn every_pass_of_every_algorithm_on_every_model() {
     assert!(tally.0[&("perturb", "adds")].derivatives > 0, "no exact gradient of an estimator was judged");
 }
 
+/// Features that are 0, each example's mean of what a norm has centred: no order of the products is without terms that cancel, and the head's
+/// gradient is 0 as its logits are, along other axes.
+#[test]
+fn what_cancels_is_no_other_zero() {
+    let text = "pf 1\naxis N, T = 3, D = 4, K = 2;\nmodel m(x: f32[N, T, D], y: i32[N]) {\n    exact param w: f32[D, K] ~ normal(0.6);\n    \
+                param u: f32[D] ~ normal(0.6);\n    loss last: cross_entropy[K](sum[D](mean[T](norm[T](activity(x * u))) * w), y);\n}\n";
+    let mut tally = Tally::default();
+    for algorithm in [Algorithm::BP, Algorithm::FG_W, Algorithm::FG_A] {
+        let options = Options { noise: NoiseSource::Given, ..Options::new(algorithm) };
+        check(algorithm.name(), &inlined(text, &[], BATCH, DType::F64), &algorithm.passes(), &options, &mut tally);
+    }
+}
+
 /// Norms that spread, and simplify where derivatives are still to come.
 #[test]
 fn every_norm_of_localmixer() {

@@ -7,7 +7,7 @@ use egg::Id;
 
 use super::order;
 use super::rules::{Rule, Tree};
-use super::term::{Graph, Term};
+use super::term::{Graph, Head, Term};
 
 /// No region of a model comes near: the report says how far away they are.
 pub const MOST_NODES: usize = 4_000;
@@ -68,6 +68,15 @@ pub fn saturate(graph: &mut Graph, rules: &[&'static Rule], written: &[Id]) -> O
             nodes(graph).into_iter().flat_map(|(class, node)| order::orders(graph, class, &node, written)).collect();
         for (class, left, right) in orders {
             unite(graph, class, order::RULE, left, right, &mut outcome.steps);
+        }
+        graph.rebuild();
+        // Where an order shows that two terms of a sum are one, they may have cancelled: what has no term left is a number, which has no
+        // axis, and not any value that vanishes as well.
+        for (class, node) in nodes(graph).into_iter().filter(|(_, n)| n.head == Head::Combine(Vec::new())) {
+            for (rule, equality) in rules.iter().flat_map(|r| r.matches(graph, &node).into_iter().map(|e| (r.name, e))).collect::<Vec<_>>()
+            {
+                unite(graph, class, rule, equality.left, equality.right, &mut outcome.steps);
+            }
         }
         graph.rebuild();
     }
