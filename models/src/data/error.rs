@@ -87,6 +87,9 @@ pub enum DataError {
     )]
     NoPictures { dir: PathBuf, broken: usize },
 
+    #[error("there is no folder `{dir}`; hint: images lie in one folder for each class, such as {}", dir.join(class).join("1.png").display())]
+    NoSplit { dir: PathBuf, class: String },
+
     #[error(
         "`{dir}` has a class `{class}` that the training images do not have: they have {known}; hint: folders of both name the same classes"
     )]

@@ -14,7 +14,8 @@ use super::folder::list;
 use super::{Broken, DataError, DataSet, Splits, file};
 
 const SPLITS: [&str; 2] = ["train", "test"];
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+/// Of files that are meant as images. Those that are neither PNG nor JPEG cannot be decoded, and are named rather than passed over.
+const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff"];
 /// A label is a byte.
 const MOST_CLASSES: usize = 256;
 
@@ -31,6 +32,9 @@ pub(super) fn load(dir: &Path, broken: Broken) -> Result<Splits, DataError> {
     let mut files = Vec::new();
     for split in SPLITS {
         let dir = dir.join(split);
+        if !dir.is_dir() {
+            return Err(DataError::NoSplit { dir, class: classes.first().map_or("cat", |class| class).into() });
+        }
         for class in folders(&dir)? {
             let label = classes.iter().position(|known| *known == class);
             let label =
@@ -106,7 +110,7 @@ impl Picture {
             DataError::Io { source, .. } => source.to_string(),
             other => other.to_string(),
         })?;
-        let decoded = image::load_from_memory(&bytes).map_err(|error| error.to_string())?;
+        let decoded = image::load_from_memory(&bytes).map_err(|error| error.to_string().trim_end().to_string())?;
         let size = (decoded.height() as usize, decoded.width() as usize);
         let (channels, pixels) = match is_grey(&decoded) {
             true => (1, decoded.into_luma8().into_raw()),

@@ -417,13 +417,23 @@ fn broken_image_files_are_named_and_counted() {
     assert_eq!(load_with(&Source::Dir(dir.path().into()), Broken::Skip).unwrap().skipped.len(), 24);
 }
 
+/// A file that is meant as an image is not passed over because it is another kind of image.
+#[test]
+fn images_of_other_kinds_are_named() {
+    let dir = pictures();
+    write(dir.path(), "train/cat/moving.gif", b"GIF89a");
+    write(dir.path(), "train/cat/notes.txt", b"no image at all");
+    refused(dir.path(), &["1 of 5 image files are broken", "train/cat/moving.gif`: ", "not supported"]);
+    assert_eq!(load_with(&Source::Dir(dir.path().into()), Broken::Skip).unwrap().skipped.len(), 1);
+}
+
 #[test]
 fn folders_of_images_that_make_no_set() {
     let dir = pictures();
     fs::create_dir(dir.path().join("test/cow")).unwrap();
     refused(dir.path(), &["test` has a class `cow`", "they have cat, dog"]);
     fs::remove_dir_all(dir.path().join("test")).unwrap();
-    refused(dir.path(), &["test", "does not exist"]);
+    refused(dir.path(), &["there is no folder `", "test`; hint: ", "cat/1.png"]);
     fs::create_dir_all(dir.path().join("test/dog")).unwrap();
     refused(dir.path(), &["test` holds no image; hint: ", "cat/1.png"]);
     write(dir.path(), "test/dog/a.png", b"");
