@@ -40,6 +40,11 @@ pub fn thousands(n: u64) -> String {
     groups.join(",")
 }
 
+/// `1 epoch`, `2 epochs`.
+pub fn plural(n: usize, of: &str) -> String {
+    format!("{n} {of}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Bytes in the largest unit that leaves a number of at least 1: `1.50 MiB`.
 pub fn bytes(n: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];

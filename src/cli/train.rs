@@ -165,7 +165,7 @@ fn trained(args: &Args, path: &Path, stored: Option<Checkpoint>, plan: &Plan, sp
     introduce(plan, &classifier, splits, start);
     let mut done = stored.as_ref().map_or(0, |c| c.meta.epochs_done);
     if !evaluate {
-        dir.check_writable()?;
+        let _held = dir.check_writable()?;
         let run = Run { plan, feed: &feed, splits, rates: &rates, dir: &dir };
         done = epochs(&mut classifier, &run, stored.map_or(meta, |c| c.meta))?;
     }

@@ -130,23 +130,50 @@ fn draw_panel(area: &Area, panel: &Panel, (left, top): (i32, i32)) -> Drawn<()> 
     Ok(())
 }
 
-/// A panel of rows of dots, each at a ratio.
-pub struct Ratios {
+/// A panel of rows of dots.
+pub struct Dots {
     pub title: String,
-    pub rows: Vec<(String, Vec<Option<f64>>)>,
+    pub rows: Vec<(String, Vec<Option<Dot>>)>,
 }
 
-/// Panels one below the other; dots of a row have the names of `kinds`, in their order, and a line stands at 1.
-pub fn dots(title: &str, subtitle: &str, kinds: &[&str], panels: &[Ratios]) -> Result<String, RunError> {
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Dot {
+    pub at: f64,
+    /// Shown as a line to both sides.
+    pub deviation: Option<f64>,
+}
+
+/// What dots of a row stand over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Along {
+    /// Ratios: a line stands at 1, and each panel has an axis of its own.
+    Ratios,
+    /// Numbers of one kind, of this name: all panels share an axis.
+    Values(&'static str),
+}
+
+/// Panels one below the other; dots of a row have the names of `kinds`, in their order. Of a kind that is nowhere, the legend says nothing. A 0
+/// has no place on the axis, and is written at its end.
+pub fn dots(title: &str, subtitle: &str, kinds: &[&str], along: Along, panels: &[Dots]) -> Result<String, RunError> {
     const COLOURS: [RGBColor; 4] = [BLUE, ORANGE, GREEN, FAINT];
     const ROW: i32 = 22;
     let (names, wide) = (250, 480);
-    let tall: i32 = panels.iter().map(|p| 74 + ROW * p.rows.len() as i32).sum();
+    // Under a panel, where its axis may have a name.
+    let under = if along == Along::Ratios { 58 } else { 72 };
+    let tall: i32 = panels.iter().map(|p| 16 + under + ROW * p.rows.len() as i32).sum();
     let size = (names + wide + 60, 100 + tall);
+    let all = || panels.iter().flat_map(|p| &p.rows);
+    let shared = match along {
+        Along::Ratios => None,
+        Along::Values(_) => Some(Scale::of(all().flat_map(|row| &row.1).flatten().flat_map(Dot::ends), 1.15)),
+    };
     drawing((size.0 as u32, size.1 as u32), |area| {
         head(area, title, subtitle, size.0)?;
         let mut left = names;
-        for (kind, colour) in kinds.iter().zip(COLOURS) {
+        for (i, (kind, colour)) in kinds.iter().zip(COLOURS).enumerate() {
+            if !all().any(|row| row.1.get(i).is_some_and(Option::is_some)) {
+                continue;
+            }
             area.draw(&Circle::new((left * SCALE, 79 * SCALE), 4 * SCALE, colour.filled()))?;
             text(area, kind, (left + 10, 83), 13, INK, Side::Left)?;
             left += 8 * kind.chars().count() as i32 + 34;
@@ -155,28 +182,57 @@ pub fn dots(title: &str, subtitle: &str, kinds: &[&str], panels: &[Ratios]) -> R
         for panel in panels {
             text(area, &panel.title, (24, top), 14, INK, Side::Left)?;
             let (right, bottom) = (names + wide, top + 16 + ROW * panel.rows.len() as i32);
-            let values = panel.rows.iter().flat_map(|r| &r.1).flatten().copied().filter(|x| drawable(*x));
-            if let Some(x) = Scale::of(values.chain([1.0]), 1.05) {
+            let own = || Scale::of(panel.rows.iter().flat_map(|r| &r.1).flatten().flat_map(Dot::ends).chain([1.0]), 1.05);
+            if let Some(x) = shared.unwrap_or_else(own) {
                 for at in x.ticks() {
                     let across = x.place(at, names, right);
-                    line(area, &[(across, (top + 8) * SCALE), (across, bottom * SCALE)], if at == 1.0 { AXIS } else { GRID }, 1)?;
+                    let colour = if at == 1.0 && along == Along::Ratios { AXIS } else { GRID };
+                    line(area, &[(across, (top + 8) * SCALE), (across, bottom * SCALE)], colour, 1)?;
                     text(area, &short(at), (across / SCALE, bottom + 16), 12, FAINT, Side::Center)?;
                 }
-                for (i, (name, ratios)) in panel.rows.iter().enumerate() {
+                if let Along::Values(name) = along {
+                    line(area, &[(names * SCALE, bottom * SCALE), (right * SCALE, bottom * SCALE)], AXIS, 1)?;
+                    text(area, name, ((names + right) / 2, bottom + 36), 12, INK, Side::Center)?;
+                }
+                for (i, (name, dots)) in panel.rows.iter().enumerate() {
                     let middle = top + 20 + ROW * i as i32;
                     text(area, &fit(name, 13, names - 40), (names - 12, middle + 4), 13, INK, Side::Right)?;
-                    for (ratio, colour) in ratios.iter().zip(COLOURS).filter_map(|(r, c)| Some((r.filter(|r| drawable(*r))?, c))) {
-                        area.draw(&Circle::new((x.place(ratio, names, right), middle * SCALE), 4 * SCALE, colour.mix(0.8).filled()))?;
+                    for (dot, colour) in dots.iter().zip(COLOURS).filter_map(|(dot, colour)| Some(((*dot)?, colour))) {
+                        if dot.at == 0.0 {
+                            text(area, "0", (names + 4, middle + 4), 12, colour, Side::Left)?;
+                        }
+                        if !drawable(dot.at) {
+                            continue;
+                        }
+                        let ends: Vec<_> = dot.ends().map(|end| (x.place(end, names, right), middle * SCALE)).collect();
+                        line(area, &ends, colour, 2)?;
+                        let place = (x.place(dot.at, names, right), middle * SCALE);
+                        area.draw(&Circle::new(place, 4 * SCALE, colour.mix(0.8).filled()))?;
                     }
                 }
             }
-            top = bottom + 58;
+            top = bottom + under;
         }
         Ok(())
     })
 }
 
+impl Dot {
+    /// Of its line; only the dot itself where it has none, or where its line would leave the axis.
+    fn ends(&self) -> impl Iterator<Item = f64> + use<> {
+        let (at, deviation) = (self.at, self.deviation.unwrap_or(0.0));
+        [at - deviation, at + deviation].map(|end| if drawable(end) { end } else { at }).into_iter().filter(|end| drawable(*end))
+    }
+}
+
+impl From<f64> for Dot {
+    fn from(at: f64) -> Dot {
+        Dot { at, deviation: None }
+    }
+}
+
 /// A logarithmic axis.
+#[derive(Clone, Copy)]
 struct Scale {
     from: f64,
     to: f64,
@@ -197,13 +253,26 @@ impl Scale {
         (f64::from(from * SCALE) + share * f64::from((to - from) * SCALE)).round() as i32
     }
 
+    /// Multiples of the smallest step of 1, 2 or 5 times a power of ten that makes few of them.
+    fn even_ticks(&self) -> Vec<f64> {
+        const FEW: f64 = 6.0;
+        let least = (self.to - self.from).log10().floor() as i32 - 1;
+        let steps = (least..=least + 2).flat_map(|power| [1.0, 2.0, 5.0].map(|times| (times, power)));
+        // 12 / 10 is 1.2, and 12 times 0.1 is not.
+        let multiple =
+            |i: f64, (times, power): (f64, i32)| if power < 0 { i * times / 10f64.powi(-power) } else { i * times * 10f64.powi(power) };
+        let counts = |step| ((self.from / multiple(1.0, step)).ceil(), (self.to / multiple(1.0, step)).floor());
+        let few = |step: &(f64, i32)| counts(*step).1 - counts(*step).0 < FEW;
+        let Some(step) = steps.into_iter().find(few) else { return Vec::new() };
+        let (first, last) = counts(step);
+        (first as i64..=last as i64).map(|i| multiple(i as f64, step)).collect()
+    }
+
     /// Powers of ten, with 2 and 5 times them if those are few; even steps if there are next to none.
     fn ticks(&self) -> Vec<f64> {
         let decades = (self.to / self.from).log10();
         if decades < 0.6 {
-            let tenths = if decades < 0.3 { 1 } else { 5 };
-            let ticks = (0..).map(|i| f64::from(i * tenths) / 10.0);
-            return ticks.skip_while(|x| *x < self.from).take_while(|x| *x <= self.to).collect();
+            return self.even_ticks();
         }
         let factors: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let first = self.from.log10().floor() as i32;
@@ -259,9 +328,14 @@ mod tests {
             assert_eq!(draw(), draw());
             assert!(draw().contains("nothing to show"));
         }
-        let row = |x: f64| ("row".to_string(), vec![Some(x), None, Some(1.0)]);
-        let panels = [Ratios { title: "a < b".into(), rows: odd.map(row).into() }, Ratios { title: "none".into(), rows: Vec::new() }];
-        well_formed(&dots("title", "", &["FLOPs", "bytes", "ms"], &panels).unwrap());
+        let row = |x: f64| ("row".to_string(), vec![Some(Dot { at: x, deviation: Some(2.0) }), None, Some(1.0.into())]);
+        let panels = [Dots { title: "a < b".into(), rows: odd.map(row).into() }, Dots { title: "none".into(), rows: Vec::new() }];
+        for along in [Along::Ratios, Along::Values("error (%)")] {
+            let svg = dots("title", "", &["FLOPs", "bytes", "ms"], along, &panels).unwrap();
+            well_formed(&svg);
+            assert!(svg.contains("FLOPs") && !svg.contains("bytes"), "the legend names what is there");
+            assert_eq!(svg.contains("error (%)"), along != Along::Ratios);
+        }
     }
 
     #[test]
@@ -271,6 +345,8 @@ mod tests {
         assert_eq!(ticks(3.0, 20_000.0), [10.0, 100.0, 1000.0, 10_000.0]);
         assert_eq!(ticks(0.95, 1.25), [1.0, 1.1, 1.2]);
         assert_eq!(ticks(0.95, 3.2), [1.0, 1.5, 2.0, 2.5, 3.0]);
+        assert_eq!(ticks(27.0, 68.0), [30.0, 40.0, 50.0, 60.0]);
+        assert_eq!(ticks(0.02, 0.06), [0.02, 0.03, 0.04, 0.05, 0.06]);
         assert_eq!([0.05, 1.0, 2000.0, 0.1 * 3.0, 0.0001].map(short), ["0.05", "1", "2000", "0.3", "1e-4"]);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Never deletes or overwrites a file that it does not know by name. Read [`write_whole`] first: every file of a run goes through it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,14 @@ const PART: (&str, &str) = (".pushforward-", ".part");
 /// The bytes go to a new file in the same folder, to the disk, and only then take the name. A device (`/dev/stdout`) is written as it is.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     write_with(path, |file| file.write_all(bytes)).map_err(|source| RunError::write(path, source))
+}
+
+/// Keeps other processes from training into a folder, until it is dropped.
+#[must_use = "the folder is held as long as this lives"]
+#[derive(Debug)]
+pub struct Held {
+    /// Locked.
+    _folder: Option<File>,
 }
 
 /// A folder that belongs to one run.
@@ -49,7 +57,7 @@ impl RunDir {
             return Err(RunError::Exists { dir: dir.path, holds: names.join(", ") });
         }
         fs::create_dir_all(path).map_err(|source| RunError::write(path, source))?;
-        dir.check_writable()?;
+        drop(dir.check_writable()?);
         Ok(dir)
     }
 
@@ -99,9 +107,11 @@ impl RunDir {
         self.path.join(CURVE)
     }
 
-    /// Better now than after the first epoch. Sweeps up what a killed process left in the making.
-    pub fn check_writable(&self) -> Result<(), RunError> {
+    /// Better now than after the first epoch. Sweeps up what a killed process left in the making; a process that is alive keeps the folder to
+    /// itself as long as it has what this gives.
+    pub fn check_writable(&self) -> Result<Held, RunError> {
         let failed = |source| RunError::write(&self.path, source);
+        let held = self.hold()?;
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             if name.to_str().is_some_and(|name| name.starts_with(PART.0) && name.ends_with(PART.1)) {
@@ -109,7 +119,21 @@ impl RunDir {
                 fs::remove_file(&file).map_err(|source| RunError::write(file, source))?;
             }
         }
-        new_part(&self.path).and_then(tempfile::NamedTempFile::close).map_err(failed)
+        new_part(&self.path).and_then(tempfile::NamedTempFile::close).map_err(failed)?;
+        Ok(held)
+    }
+
+    /// Only Unix opens a folder as a file, and not every file system knows locks: where there are none, nothing is held and nobody refused.
+    fn hold(&self) -> Result<Held, RunError> {
+        if !cfg!(unix) {
+            return Ok(Held { _folder: None });
+        }
+        let folder = File::open(&self.path).map_err(|source| RunError::write(&self.path, source))?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Held { _folder: Some(folder) }),
+            Err(TryLockError::WouldBlock) => Err(RunError::InUse { dir: self.path.clone() }),
+            Err(TryLockError::Error(_)) => Ok(Held { _folder: None }),
+        }
     }
 }
 
@@ -311,6 +335,21 @@ mod tests {
         fs::write(dir.path().join("other.part"), b"mine").unwrap();
         RunDir::create(dir.path(), false).unwrap();
         assert_eq!(names(dir.path()), ["other.part"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_is_held_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), false).unwrap();
+        let held = run.check_writable().unwrap();
+        fs::write(dir.path().join(".pushforward-a1B2c3.part"), b"of the run that is alive").unwrap();
+        says(run.check_writable(), &["is in use", "another process", "-o"]);
+        says(RunDir::create(dir.path(), true), &["is in use"]);
+        assert_eq!(names(dir.path()), [".pushforward-a1B2c3.part"]);
+        drop(held);
+        drop(run.check_writable().unwrap());
+        assert!(names(dir.path()).is_empty());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub enum RunError {
         "`{dir}` already holds a run ({holds}); hint: continue it with --resume, replace it with --force, or choose another folder with -o"
     )]
     Exists { dir: PathBuf, holds: String },
+    #[error("`{dir}` is in use: another process trains there; hint: wait for it or stop it, or choose another folder with -o")]
+    InUse { dir: PathBuf },
     #[error("`{dir}` is not empty: it holds `{holds}`; hint: {hint}")]
     Occupied { dir: PathBuf, holds: String, hint: &'static str },
     #[error("`{path}` is not a folder, but one is needed; hint: choose another folder with -o")]

@@ -11,9 +11,9 @@ use pushforward_passes::simplify::{RULES, Rules};
 use super::super::failure::{Failure, note};
 use super::super::flags;
 use super::super::measure::{Runner, alternate, median, repeat, too_large};
-use super::super::out::{bytes, thousands};
+use super::super::out::{bytes, plural, thousands};
 use super::{Common, Rounds, cell, csv};
-use crate::run::chart::{Ratios, dots};
+use crate::run::chart::{Along, Dot, Dots, dots};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -92,10 +92,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for (preset, settings, costs) in &measured {
         table.extend(costs.iter().map(|cost| row(preset, settings, &costs[0], cost)));
     }
-    let shown = format!("{} threads", pool.threads());
-    let panels: Vec<Ratios> = measured.iter().map(|(preset, settings, costs)| panel(preset, settings, costs)).collect();
-    let figure =
-        dots("What each part is worth to a step", "times what the whole step takes", &["FLOPs", "bytes", "milliseconds"], &panels)?;
+    let shown = plural(pool.threads(), "thread");
+    let panels: Vec<Dots> = measured.iter().map(|(preset, settings, costs)| panel(preset, settings, costs)).collect();
+    let figure = dots(
+        "What each part is worth to a step",
+        "times what the whole step takes",
+        &["FLOPs", "bytes", "milliseconds"],
+        Along::Ratios,
+        &panels,
+    )?;
     args.common.write("ablation", &[("csv", csv(&HEAD, &table)?), ("md", markdown(&measured, &shown)), ("svg", figure)])
 }
 
@@ -204,9 +209,9 @@ fn title(preset: &Preset, settings: &Settings) -> String {
     format!("{}, {}, batch {}", preset.name, settings.passes.algorithm.name(), cell(settings.batch))
 }
 
-fn panel(preset: &Preset, settings: &Settings, costs: &[Cost]) -> Ratios {
-    let rows = costs.iter().skip(1).map(|cost| (cost.name.clone(), ratios(&costs[0], cost).to_vec()));
-    Ratios { title: title(preset, settings), rows: rows.collect() }
+fn panel(preset: &Preset, settings: &Settings, costs: &[Cost]) -> Dots {
+    let rows = costs.iter().skip(1).map(|cost| (cost.name.clone(), ratios(&costs[0], cost).map(|r| r.map(Dot::from)).to_vec()));
+    Dots { title: title(preset, settings), rows: rows.collect() }
 }
 
 fn markdown(measured: &[(&Preset, Settings, Vec<Cost>)], shown: &str) -> String {

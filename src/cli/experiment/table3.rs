@@ -9,9 +9,10 @@ use pushforward_models::{PRESETS, Preset};
 
 use super::super::failure::{Failure, note};
 use super::super::flags;
+use super::super::out::plural;
 use super::super::train::{self, BUILT_IN_DATA, Job};
 use super::{cell, csv};
-use crate::run::chart::{Ratios, dots};
+use crate::run::chart::{Along, Dot, Dots, dots};
 use crate::run::{RunDir, write_whole};
 
 #[derive(clap::Args)]
@@ -244,20 +245,24 @@ const HEAD: [&str; 13] = [
 fn write(args: &Args, rows: &[Measured], data: &str) -> Result<(), Failure> {
     let done: Vec<&Measured> = rows.iter().filter(|r| !r.errors.is_empty()).collect();
     let table = csv(&HEAD, &done.iter().map(|r| line(args, r, data)).collect::<Vec<_>>())?;
-    let mut panels: Vec<Ratios> = Vec::new();
+    let mut panels: Vec<Dots> = Vec::new();
     for row in &done {
         let title = row.preset.name.to_string();
         if panels.last().is_none_or(|p| p.title != title) {
-            panels.push(Ratios { title, rows: Vec::new() });
+            panels.push(Dots { title, rows: Vec::new() });
         }
-        let [test, train] = [0, 1].map(|i| Some(mean(row, i)));
-        let known = known(REFERENCE, row, data, Some(args.epochs)).map(|k| k.errors[0]);
+        let [test, train] = [0, 1].map(|i| Some(Dot { at: mean(row, i), deviation: deviation(row, i) }));
+        let known = known(REFERENCE, row, data, Some(args.epochs)).map(|k| Dot::from(k.errors[0]));
         if let Some(panel) = panels.last_mut() {
             panel.rows.push((row.algorithm.name().to_uppercase(), vec![test, train, known]));
         }
     }
-    let shown = format!("{data}, {} epochs, mean of {} seeds", args.epochs, args.seeds);
-    let figure = dots("Errors in percent", &shown, &["test", "training", "test, reference"], &panels)?;
+    let seeds = match args.seeds {
+        1 => "one seed".to_string(),
+        seeds => format!("mean and deviation of {seeds} seeds"),
+    };
+    let shown = format!("{data}, {}, {seeds}", plural(args.epochs, "epoch"));
+    let figure = dots("Errors", &shown, &["test", "training", "test, reference"], Along::Values("error (%)"), &panels)?;
     for (end, text) in [("csv", table), ("md", markdown(args, &done, data)), ("svg", figure)] {
         write_whole(&args.output.join(format!("table3.{end}")), text.as_bytes())?;
     }
@@ -278,10 +283,10 @@ fn line(args: &Args, row: &Measured, data: &str) -> Vec<String> {
 
 fn markdown(args: &Args, rows: &[&Measured], data: &str) -> String {
     let mut text = format!(
-        "# Errors in percent, test / training\n\n{data}, {} epochs, the usual recipe of `train`; mean ± deviation over seeds. The reference is a JAX \
+        "# Errors in percent, test / training\n\n{data}, {}, the usual recipe of `train`; mean ± deviation over seeds. The reference is a JAX \
          implementation with the same recipe and one seed; the paper's figures are from its Table 3, after more epochs.\n\n\
          | sizes | algorithm | seeds | test | training | reference | paper |\n|---|---|---:|---:|---:|---:|---:|\n",
-        args.epochs
+        plural(args.epochs, "epoch")
     );
     for row in rows {
         let [test, train] =
