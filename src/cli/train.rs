@@ -62,7 +62,7 @@ pub struct Args {
     micro_batch: Option<usize>,
     #[command(flatten)]
     feed: FeedFlags,
-    /// For a model that learns features: how often the linear probe at the end sees every training image
+    /// For a model that learns features: how often the linear probe at the end sees every training image; no checkpoint says it
     #[arg(long, value_name = "E", default_value_t = PROBE_EPOCHS, allow_negative_numbers = true, value_parser = epochs_value)]
     probe_epochs: usize,
     /// Decides the first parameters, the noise, the order of images and their views [default: 0]
