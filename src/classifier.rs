@@ -459,6 +459,11 @@ fn by_batch(steps: &mut HashMap<usize, Step>, n: usize, compile: impl FnOnce(usi
     })
 }
 
+/// Whether a model learns features, from views, and no classes; neither if it is none that a [`Classifier`] can train.
+pub fn learns_features(model: &Model, settings: &Settings) -> bool {
+    Ports::of(model, settings).is_ok_and(|ports| ports.learns_features())
+}
+
 impl Ports {
     fn of(model: &Model, settings: &Settings) -> Result<Ports, ClassifierError> {
         let program = model.inline(&settings.sets, settings.batch)?.program;

@@ -1,5 +1,5 @@
-//! How a classifier is trained where nothing else is said: the recipe of the paper's supervised experiments. Numbers only; the optimiser is a
-//! part of the step (`pushforward_passes::update`). Read [`Recipe::rates`].
+//! How a model is trained where nothing else is said: the recipes of the paper, for labels and for views. Numbers only; the optimiser is a part
+//! of the step (`pushforward_passes::update`). Read [`Recipe::rates`].
 
 /// How long, and how fast.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -66,6 +66,12 @@ pub enum RecipeError {
 }
 
 impl Recipe {
+    /// For a model that learns features from views, in batches of so many examples: the rate is 1.0 for 512 of them and in proportion, as the
+    /// paper has it for CIFAR-10; the schedule is its cosine, after a warm-up of a tenth of the run (a hundredth there, of 1000 epochs).
+    pub fn of_views(epochs: usize, batch: usize) -> Recipe {
+        Recipe { epochs, lr: batch as f64 / 512.0, schedule: Schedule::Cosine, warmup: epochs as f64 / 10.0 }
+    }
+
     /// Whether there is an end, as far as one knows before there are data.
     pub fn check(&self) -> Result<(), RecipeError> {
         let Recipe { epochs, warmup, .. } = *self;
@@ -135,6 +141,14 @@ mod tests {
             let exact = 0.25 * (1.0 + (step as f64 * std::f64::consts::PI / 8.0).cos());
             assert!((rate - exact).abs() < 1e-15, "{cosine:?}");
         }
+    }
+
+    #[test]
+    fn views_have_a_recipe_of_their_own() {
+        // The paper's for CIFAR-10, but for the share of the warm-up.
+        assert_eq!(Recipe::of_views(1000, 512), Recipe { epochs: 1000, lr: 1.0, schedule: Schedule::Cosine, warmup: 100.0 });
+        assert_eq!(Recipe::of_views(5, 128), Recipe { epochs: 5, lr: 0.25, schedule: Schedule::Cosine, warmup: 0.5 });
+        assert_eq!(Recipe::of_views(0, 128).check(), Ok(()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::feed::FeedFlags;
 use super::flags::{self, Chosen, DEFAULT_BATCH, DEFAULT_MODEL, ModelFlags, SimplifyFlags, StepFlags};
 use super::out::{self, thousands};
 use super::update::UpdateFlags;
-use crate::classifier::{At, Classifier, ClassifierError};
+use crate::classifier::{self, At, Classifier, ClassifierError};
 use crate::probe::{self, Probe};
 use crate::run::{self, Checkpoint, Meta, Metrics, Progress, Purpose, Row, RunDir, Tensor};
 
@@ -48,13 +48,14 @@ pub struct Args {
     /// How often every training image is seen [default: 10]. 0 with --resume: evaluate the checkpoint
     #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = epochs_value)]
     epochs: Option<usize>,
-    /// The learning rate at its highest [default: 0.01]
+    /// The learning rate at its highest [default: 0.01, and for a model that learns from views B / 512 with a batch of B]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::not_negative)]
     lr: Option<f64>,
-    /// What becomes of the learning rate: `constant`, or it falls to 0, as a line or a cosine [default: linear]
+    /// What becomes of the learning rate: `constant`, or it falls to 0, as a line or a cosine [default: linear,
+    /// and cosine for a model that learns from views]
     #[arg(long, value_name = "constant|linear|cosine", value_parser = schedule)]
     schedule: Option<Schedule>,
-    /// Epochs over which the learning rate rises, before that [default: 0]
+    /// Epochs over which the learning rate rises, before that [default: 0, and a tenth of all for a model that learns from views]
     #[arg(long, value_name = "E", allow_negative_numbers = true, value_parser = flags::not_negative)]
     warmup: Option<f64>,
     /// Take each step in pieces of M examples, for batches that memory does not hold at once [default: whole]
@@ -474,7 +475,7 @@ impl Plan {
         let mut model = args.model.clone();
         let mut step = args.step.clone();
         let mut feed = args.feed.clone();
-        let mut recipe = Recipe::default();
+        let mut recipe = None;
         let mut seed = args.seed.unwrap_or(0);
         if let Some(meta) = stored {
             let own = model.model.is_none() && meta.model != DEFAULT_MODEL;
@@ -499,19 +500,26 @@ impl Plan {
             feed = feed.or_spelled(&meta.flags);
             step.directions = step.directions.or_else(|| meta.flags.iter().find_map(|f| f.strip_prefix(DIRECTIONS)?.parse().ok()));
             step.update = step.update.or_spelled(&meta.flags, meta.momentum, meta.weight_decay);
-            recipe = Recipe { epochs: meta.epochs_planned, lr: meta.lr, ..spelled_recipe(&meta.flags) };
+            recipe = Some(Recipe { epochs: meta.epochs_planned, lr: meta.lr, ..spelled_recipe(&meta.flags) });
             seed = args.seed.unwrap_or(meta.seed);
         }
-        recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
-        recipe.lr = args.lr.unwrap_or(recipe.lr);
-        recipe.schedule = args.schedule.unwrap_or(recipe.schedule);
-        recipe.warmup = args.warmup.unwrap_or(recipe.warmup);
-        recipe.check().map_err(Failure::usage)?;
-
         let fallback = if stored.is_some() { None } else { Some(DEFAULT_PRESET) };
         let chosen = model.choose(fallback)?;
         let batch = step.batch.unwrap_or(chosen.preset.map_or(DEFAULT_BATCH, |p| p.batch));
         let settings = step.settings(&chosen, Some(batch))?;
+        let epochs = args.epochs.or(recipe.map(|r| r.epochs)).unwrap_or(Recipe::default().epochs);
+        let usual = || match classifier::learns_features(&chosen.model, &settings) {
+            true => Recipe::of_views(epochs, batch),
+            false => Recipe::default(),
+        };
+        let recipe = recipe.unwrap_or_else(usual);
+        let recipe = Recipe {
+            epochs,
+            lr: args.lr.unwrap_or(recipe.lr),
+            schedule: args.schedule.unwrap_or(recipe.schedule),
+            warmup: args.warmup.unwrap_or(recipe.warmup),
+        };
+        recipe.check().map_err(Failure::usage)?;
         let piece = args.micro_batch.or_else(|| stored?.flags.iter().find_map(|f| f.strip_prefix(MICRO_BATCH)?.parse().ok()));
         if let Some(piece) = piece.filter(|&piece| piece > batch) {
             return Err(Failure::usage(format!(
