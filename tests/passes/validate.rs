@@ -112,7 +112,7 @@ fn what_cancels_is_no_other_zero() {
     let mut tally = Tally::default();
     for algorithm in [Algorithm::BP, Algorithm::FG_W, Algorithm::FG_A] {
         let options = Options { noise: NoiseSource::Given, ..Options::new(algorithm) };
-        check(algorithm.name(), &inlined(text, &[], BATCH, DType::F64), &algorithm.passes(), &options, &mut tally);
+        check(algorithm.name(), &inlined(text, &[], BATCH, DType::F64), algorithm.passes(), &options, &mut tally);
     }
 }
 
