@@ -226,6 +226,15 @@ impl<'a> Elaborator<'a> {
         }
     }
 
+    /// A hint on a name that is not known at its use, and is declared elsewhere in the text.
+    fn ahead(&self, name: &str, used: Span) -> Option<&'static str> {
+        let declared = self.ahead.get(name)?;
+        Some(match declared.start < used.start {
+            true => "a declaration cannot use its own name: write a number, or other names",
+            false => "it is declared further on: move the declaration before its use",
+        })
+    }
+
     /// The atoms that a name stands for.
     pub(super) fn axis(&mut self, name: &Name) -> Result<Vec<AxisId>> {
         if let Some(atoms) = self.frames.last().and_then(|f| f.axes.get(&name.text)) {
@@ -237,13 +246,9 @@ impl<'a> Elaborator<'a> {
         }
         let known: BTreeSet<&str> =
             self.axes.keys().chain(self.frames.last().into_iter().flat_map(|f| f.axes.keys())).map(String::as_str).collect();
-        let hint = match closest(&name.text, known.iter().copied()) {
-            _ if self.ahead.contains_key(name.text.as_str()) => {
-                "it is declared further on: move the declaration before its use".to_string()
-            }
-            Some(c) => format!("did you mean `{c}`?"),
-            None => format!("declare it: `axis {} = 4;`", name.text),
-        };
+        let near = || closest(&name.text, known.iter().copied()).map(|c| format!("did you mean `{c}`?"));
+        let ahead = self.ahead(&name.text, name.at.0).map(str::to_string);
+        let hint = ahead.or_else(near).unwrap_or_else(|| format!("declare it: `axis {} = 4;`", name.text));
         self.error(name.at.0, format!("no axis is called `{}`", name.text)).hint(&hint);
         Err(Failed)
     }
@@ -270,13 +275,9 @@ impl<'a> Elaborator<'a> {
                 if let Some(v) = counter.or_else(|| self.sizes.get(name).copied()) {
                     return Ok(v);
                 }
-                let hint = match closest(name, self.sizes.keys().map(String::as_str)) {
-                    _ if self.ahead.contains_key(name.as_str()) => {
-                        "it is declared further on: move the declaration before its use".to_string()
-                    }
-                    Some(c) => format!("did you mean `{c}`?"),
-                    None => format!("declare it: `size {name} = 4;`"),
-                };
+                let near = || closest(name, self.sizes.keys().map(String::as_str)).map(|c| format!("did you mean `{c}`?"));
+                let ahead = self.ahead(name, s.at.0).map(str::to_string);
+                let hint = ahead.or_else(near).unwrap_or_else(|| format!("declare it: `size {name} = 4;`"));
                 self.error(s.at.0, format!("no size is called `{name}`")).hint(&hint);
                 Err(Failed)
             }
