@@ -27,21 +27,48 @@ pub fn allocate(plan: &mut Plan) {
     }
     // Large ones first; each at the lowest offset where it meets nothing that lives with it.
     order.sort_by_key(|&b| (std::cmp::Reverse(plan.buffers[b].bytes()), b));
-    let mut placed: Vec<(usize, usize, BufferId)> = Vec::new();
+    let mut placed: Vec<Place> = Vec::new();
     for &b in &order {
         let bytes = plan.buffers[b].bytes().next_multiple_of(ALIGN).max(ALIGN);
-        let mut candidates: Vec<usize> = std::iter::once(0).chain(placed.iter().flat_map(|p| [p.0, p.0 + p.1])).collect();
-        candidates.sort_unstable();
-        candidates.dedup();
-        let free = |&at: &usize| {
-            let mut met = placed.iter().filter(|&&(start, size, _)| start < at + bytes && at < start + size);
-            met.all(|&(start, _, other)| may_share(plan, (b, at, lives[b]), (other, start, lives[other])))
-        };
-        let at = candidates.into_iter().find(free).expect("beyond the last one everything is free");
+        let shares = |other: &Place| shares(plan, (b, lives[b]), (other.buffer, lives[other.buffer]));
+        let at = lowest(bytes, &placed, &shares);
         plan.buffers[b].role = Role::Temp(at);
-        placed.push((at, bytes, b));
+        let behind = placed.partition_point(|p| p.start <= at);
+        placed.insert(behind, Place { start: at, bytes, buffer: b });
     }
-    plan.arena_bytes = placed.iter().map(|p| p.0 + p.1).max().unwrap_or(0);
+    plan.arena_bytes = placed.iter().map(Place::end).max().unwrap_or(0);
+}
+
+/// Where a temporary lies.
+struct Place {
+    start: usize,
+    bytes: usize,
+    buffer: BufferId,
+}
+
+impl Place {
+    fn end(&self) -> usize {
+        self.start + self.bytes
+    }
+}
+
+/// The lowest offset for so many bytes among those that are placed, in the order of their starts.
+fn lowest(bytes: usize, placed: &[Place], shares: &dyn Fn(&Place) -> Sharing) -> usize {
+    let met: Vec<(&Place, Sharing)> = placed.iter().map(|p| (p, shares(p))).filter(|(_, sharing)| *sharing != Sharing::Free).collect();
+    // Behind all those that are in the way, up to the first gap that is wide enough.
+    let mut apart = 0;
+    for (place, _) in &met {
+        if apart + bytes <= place.start {
+            break;
+        }
+        apart = apart.max(place.end());
+    }
+    // In the place of another, before that.
+    let in_place = |&at: &usize| {
+        met.iter().all(|(p, sharing)| at + bytes <= p.start || p.end() <= at || (*sharing == Sharing::InPlace && p.start == at))
+    };
+    let starts = met.iter().filter(|(p, sharing)| *sharing == Sharing::InPlace && p.start < apart).map(|(p, _)| p.start);
+    starts.into_iter().find(in_place).unwrap_or(apart)
 }
 
 /// A cache line, and the widest vector.
@@ -63,15 +90,27 @@ fn lives(plan: &Plan) -> Vec<Option<Life>> {
     lives
 }
 
-/// Whether two temporaries may overlap where they are.
-fn may_share(plan: &Plan, a: (BufferId, usize, Option<Life>), b: (BufferId, usize, Option<Life>)) -> bool {
-    let (Some(x), Some(y)) = (a.2, b.2) else { return true };
+/// Whether two temporaries may overlap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// Anyhow: they never live at the same time.
+    Free,
+    /// If they begin at the same byte.
+    InPlace,
+    Never,
+}
+
+fn shares(plan: &Plan, a: (BufferId, Option<Life>), b: (BufferId, Option<Life>)) -> Sharing {
+    let (Some(x), Some(y)) = (a.1, b.1) else { return Sharing::Free };
     if x.stages.1 < y.stages.0 || y.stages.1 < x.stages.0 {
-        return true;
+        return Sharing::Free;
     }
     let apart = x.launches.1 < y.launches.0 || y.launches.1 < x.launches.0;
     let one_stage = x.stages.0 == x.stages.1 && x.stages == y.stages;
-    apart && one_stage && by_slices(plan, a.0, b.0, x.stages.0) && a.1 == b.1
+    match apart && one_stage && by_slices(plan, a.0, b.0, x.stages.0) {
+        true => Sharing::InPlace,
+        false => Sharing::Never,
+    }
 }
 
 /// Whether a slice of the stage touches the same bytes in both buffers: both hold the examples one after the other, each as many bytes.
