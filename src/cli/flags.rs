@@ -164,6 +164,14 @@ impl StepFlags {
                 names.join(" or ")
             )));
         }
+        if self.directions.is_some_and(|k| k > 1) && !algorithm.is_estimate() {
+            let names: Vec<&str> = Algorithm::ALL.into_iter().filter(|a| a.is_estimate()).map(Algorithm::name).collect();
+            return Err(Failure::usage(format!(
+                "--directions: `{}` draws no noise, so it has none; hint: leave it out, or choose {}",
+                algorithm.name(),
+                names.join(" or ")
+            )));
+        }
         Ok(algorithm)
     }
 }

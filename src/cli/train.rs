@@ -562,7 +562,13 @@ impl Plan {
     fn classifier(&self, engine: Engine, images: usize) -> Result<Classifier, Failure> {
         let program = self.chosen.ready(&self.settings)?;
         Classifier::check_rests(&self.chosen.model, &self.settings, self.piece, images)?;
-        self.chosen.warn(self.piece.and_then(|_| accumulate::mixing(&program, &self.settings.passes)).into_iter().collect());
+        let mut warnings: Vec<Diagnostic> =
+            self.piece.and_then(|_| accumulate::mixing(&program, &self.settings.passes)).into_iter().collect();
+        if self.batch == 1 && classifier::learns_features(&self.chosen.model, &self.settings) {
+            let message = "a batch of one image has no other to tell its views from: a loss that compares images has nothing to learn from";
+            warnings.push(Diagnostic::warning(message).hint("choose a larger --batch"));
+        }
+        self.chosen.warn(warnings);
         Ok(Classifier::new(self.chosen.model.clone(), self.settings.clone(), engine, self.seed, self.piece)?)
     }
 

@@ -119,6 +119,17 @@ fn what_cannot_be_done_to_images_is_refused() {
     check(&["--augment", "flip", "--crop-area", "0.5"], &["nothing else crops"]);
 }
 
+#[test]
+fn a_batch_of_one_image_is_warned_of() {
+    let place = Place::with_images(4, 2);
+    let warned = |batch| {
+        let ran = run(&strs(&contrastive(&place, batch, &["--epochs", "1", "--probe-epochs", "1", "--batch", batch])));
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        ran.err.contains("warning: a batch of one image has no other")
+    };
+    assert!(warned("1") && !warned("2"));
+}
+
 /// A hundred digits as PNG files, one of them cut short, one no image at all.
 #[test]
 fn broken_image_files_stop_training_or_are_left_out() {

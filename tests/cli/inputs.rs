@@ -41,6 +41,10 @@ fn bad_flags() {
         (train("--seed", "-1"), vec!["'--seed <S>'", "whole number from 0 to 4294967295"]),
         (train("--batch", "99999999999999999999"), vec!["'--batch <N>'", "whole number from 1 to 16777216"]),
         (train("--directions", "0"), vec!["'--directions <K>'", "at least one direction", "hint: "]),
+        (
+            vec!["compile", "localmixer", "--algorithm", "lg-bp", "--directions", "4", "-o", "x"],
+            vec!["--directions: `lg-bp` draws no noise", "hint: leave it out, or choose fg-w or fg-a or lg-fg-w or lg-fg-a"],
+        ),
         (train("--threads", "100000"), vec!["'--threads <T>'", "1024"]),
         (train("--epochs", "1.5"), vec!["'--epochs <E>'", "whole number"]),
         (train("--learning-rate", "1"), vec!["'--learning-rate'"]),
