@@ -68,12 +68,13 @@ fn attempt(program: &Program, laws: &fold::Laws, parts: &[(Region, &Solution)], 
     let mut b = Builder::like(program);
     let mut new: Vec<Option<Value>> = vec![None; program.nodes.len()];
     let mut made: Vec<HashMap<usize, Value>> = vec![HashMap::new(); parts.len()];
+    let term_users: Vec<Vec<usize>> = parts.iter().map(|(_, solution)| solution.users()).collect();
     while let Some(Reverse(v)) = ready.pop() {
         b.origin = program.node(v).origin;
         new[v.0 as usize] = Some(match source[v.0 as usize] {
             Source::Term(p, term) => {
                 let (region, solution) = &parts[p];
-                Terms { program, region, solution, new: &new, made: &mut made[p] }.value(&mut b, term)
+                Terms { program, region, solution, users: &term_users[p], new: &new, made: &mut made[p] }.value(&mut b, term)
             }
             Source::Op | Source::Inside => {
                 let args: Vec<Value> = program.args(v).iter().map(|a| new[a.0 as usize].expect("operands are ready")).collect();
@@ -129,6 +130,8 @@ struct Terms<'a> {
     program: &'a Program,
     region: &'a Region,
     solution: &'a Solution,
+    /// How many terms take each as an argument.
+    users: &'a [usize],
     new: &'a [Option<Value>],
     made: &'a mut HashMap<usize, Value>,
 }
@@ -217,8 +220,7 @@ impl Terms<'_> {
     fn inwards(&self, b: &Builder, term: usize) -> Option<(usize, usize)> {
         let elements = |t: usize| b.program().axes.count(b.axes_of(self.made[&t]));
         let chosen = &self.solution.terms[term];
-        let users = self.solution.terms.iter().flat_map(|t| &t.args).filter(|&&a| a == term).count();
-        if !matches!(chosen.head, Head::Product(_)) || users != 1 || self.solution.outputs.contains(&term) {
+        if !matches!(chosen.head, Head::Product(_)) || self.users[term] != 1 || self.solution.outputs.contains(&term) {
             return None;
         }
         let least = |a: usize| self.inwards(b, a).map_or(elements(a), |(_, least)| least);

@@ -3,7 +3,7 @@
 //! never gives more than the program's own cost.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use egg::Id;
 
@@ -95,24 +95,32 @@ impl Classes {
         Classes { nodes, roots, ids, walk: RefCell::default() }
     }
 
-    /// The node of the cheapest tree of every class; there is always one, as the program is.
+    /// The node of the cheapest tree of every class; there is always one, as the program is. It sweeps over the classes again and again, and in
+    /// a sweep looks at those alone of which an argument has become cheaper since.
     fn cheapest_trees(&self) -> Vec<usize> {
+        let mut users: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        for (class, nodes) in self.nodes.iter().enumerate() {
+            nodes.iter().flat_map(|n| &n.args).for_each(|&a| users[a].push(class));
+        }
         let mut best: Vec<Option<(f64, usize)>> = vec![None; self.nodes.len()];
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for (class, nodes) in self.nodes.iter().enumerate() {
-                for (i, node) in nodes.iter().enumerate() {
+        let (mut now, mut next): (BTreeSet<usize>, BTreeSet<usize>) = ((0..self.nodes.len()).collect(), BTreeSet::new());
+        while !now.is_empty() {
+            while let Some(class) = now.pop_first() {
+                let before = best[class];
+                for (i, node) in self.nodes[class].iter().enumerate() {
                     let args: Option<f64> = node.args.iter().map(|&a| best[a].map(|b| b.0)).sum();
                     let Some(args) = args else { continue };
                     // A little for the node itself, so that no cycle of free ones is cheapest.
                     let cost = args + node.cost.work + 1e-3;
                     if best[class].is_none_or(|b| cost < b.0) {
                         best[class] = Some((cost, i));
-                        changed = true;
                     }
                 }
+                if best[class] != before {
+                    users[class].iter().for_each(|&u| _ = if u > class { now.insert(u) } else { next.insert(u) });
+                }
             }
+            std::mem::swap(&mut now, &mut next);
         }
         best.into_iter().map(|b| b.map_or(0, |b| b.1)).collect()
     }

@@ -54,6 +54,13 @@ impl Solution {
     pub fn node(&self, term: usize) -> Option<usize> {
         self.named.get(&self.classes[term]).copied()
     }
+
+    /// For each term, how often others take it as an argument.
+    pub fn users(&self) -> Vec<usize> {
+        let mut users = vec![0; self.terms.len()];
+        self.terms.iter().flat_map(|t| &t.args).for_each(|&a| users[a] += 1);
+        users
+    }
 }
 
 pub fn solve(key: &Key, axes: &Axes, rules: &[&'static Rule]) -> Solution {
