@@ -54,7 +54,8 @@ impl Step {
         let found = run(finite::only(program, first, "first"))?;
         let numbers = found.output("first").map(|view| view.to_f64()).unwrap_or_default();
         // Alone, it may be computed in another order: then all may be finite, at the edge of what the numbers hold.
-        let what = numbers.into_iter().find(|x| !x.is_finite()).map_or("at the edge".to_string(), |x| x.to_string());
+        let what =
+            numbers.into_iter().find(|x| !x.is_finite()).map_or("at the edge of what the numbers hold".to_string(), |x| x.to_string());
         let diagnostic = verify::origin_diagnostic(program, first, message(program, first, &what));
         Ok(Fault::Found { output: output.port.name.clone(), diagnostic })
     }
